@@ -1,0 +1,55 @@
+# Two commands matter: `make demo` and `make test`. `make help` lists the rest.
+PYTHON ?= python3
+VENV   ?= .venv
+BIN    := $(VENV)/bin
+BARS   ?=
+PIP    := $(BIN)/python -m pip --disable-pip-version-check
+READY  := $(VENV)/.ready
+
+.PHONY: help demo test quick check lint types imports bench setup system clean
+
+help: ## Show this list
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+
+# Torch first and alone: where a CPU build is offered pip takes it, and nothing later replaces it.
+$(READY): pyproject.toml constraints.txt
+	@$(PYTHON) -c 'import sys; sys.exit(not (3, 11) <= sys.version_info[:2] <= (3, 13))' \
+	  || { echo "Python 3.11 to 3.13 is needed; set PYTHON=/path/to/python3.11" >&2; exit 1; }
+	@echo "Setting up $(VENV) (downloads packages once; later runs skip this)"
+	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
+	@$(PIP) install --quiet --constraint constraints.txt torch
+	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt setuptools
+	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt --no-build-isolation --editable '.[analysis,market,train,dev]'
+	@touch $@
+
+setup: $(READY) ## Make the virtual environment from the pinned versions
+
+demo: $(READY) ## Train four models, run the real service on the rest of the bars, judge, report (BARS=file for real bars)
+	@$(BIN)/quantum demo $(if $(BARS),--bars $(BARS))
+
+check: lint types imports quick ## Format, lint, types, import contracts and the quick tests
+
+lint: $(READY)
+	@$(BIN)/ruff format --check .
+	@$(BIN)/ruff check .
+
+types: $(READY)
+	@$(BIN)/mypy
+
+imports: $(READY)
+	@$(BIN)/lint-imports --no-cache
+
+quick: $(READY) ## Tests that take seconds
+	@$(BIN)/pytest -q -m 'not slow' -n 2
+
+test: $(READY) lint types imports ## Everything: lint, types, import contracts, all tests
+	@$(BIN)/pytest -n 2
+
+bench: $(READY) ## Print the benchmark tables of benchmarks/README.md
+	@$(BIN)/python -m benchmarks
+
+system: ## Install the optional real parts that need root (Debian: redis-server, chromium)
+	@sh ops/install-system-parts.sh
+
+clean: ## Remove the environment and everything generated
+	rm -rf $(VENV) demo-out .pytest_cache .mypy_cache .ruff_cache .hypothesis src/*.egg-info

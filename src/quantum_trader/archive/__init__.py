@@ -1,0 +1,1 @@
+"""Parquet history of decisions."""

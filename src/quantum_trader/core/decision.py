@@ -1,0 +1,194 @@
+"""A decision: a function of the voters only, with one canonical form as bytes.
+
+What a shadow says, why a model did not answer and when the clock was read live beside the decision in a
+`DecisionRecord`; they cannot reach its bytes. Replay and service are compared by these bytes.
+"""
+
+import hashlib
+from collections.abc import Mapping, Sequence
+
+import msgspec
+import numpy as np
+from msgspec import UNSET, UnsetType
+from numpy.typing import NDArray
+
+from quantum_trader.core.features import SCHEMA
+from quantum_trader.core.policy import VotePolicy
+from quantum_trader.core.predictions import Action, ModelOutput, Status, confidence
+from quantum_trader.core.vote import vote
+
+SCHEMA_VERSION = 1
+
+_NAMES = {int(action): action.name for action in Action}
+_encode = msgspec.json.Encoder().encode
+
+
+class ModelVote(msgspec.Struct, frozen=True, kw_only=True):
+    """One model's full prediction; `p_up` is left out where there is none."""
+
+    action: str
+    confidence: float
+    status: str
+    artefact: str
+    p_up: float | UnsetType = UNSET
+
+
+class ShadowVote(ModelVote, frozen=True, kw_only=True):
+    """A shadow's prediction: recorded, published, counted for nothing."""
+
+    shadow: bool = True
+    reason: str = ""
+
+
+class Decision(msgspec.Struct, frozen=True, kw_only=True):
+    """What the voters decided for one symbol at one bar. Times are milliseconds since the epoch, UTC."""
+
+    schema: int
+    decision_id: str
+    symbol: str
+    timeframe: str
+    ts_open: int
+    ts_close: int
+    action: str
+    confidence: float
+    consensus_count: int
+    voters: int
+    min_consensus: int
+    weights: dict[str, float]
+    scores: dict[str, float]
+    votes: dict[str, ModelVote]
+    entry_price: float
+    atr_value: float
+    features: str
+    input_hash: str
+    policy: str
+
+
+class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
+    """A decision with what stands beside it: the shadows, the reasons of silent voters, the clock."""
+
+    decision: Decision
+    shadows: dict[str, ShadowVote]
+    reasons: dict[str, str]
+    ts_decision: int
+
+
+class Occasion(msgspec.Struct, frozen=True):
+    """Where and when n decisions are taken, and what of the market they quote; every sequence has length n."""
+
+    timeframe: str
+    symbols: Sequence[str]
+    ts_open: Sequence[int]
+    ts_close: Sequence[int]
+    prices: Sequence[float]
+    atr_fractions: Sequence[float]
+    input_hashes: Sequence[str]
+
+
+def decision_id(symbol: str, timeframe: str, ts_open: int) -> str:
+    """The name of a decision as a UUID: the same bar gives the same name on every machine and in every replay.
+
+    >>> decision_id("BTCUSDT", "5m", 0)
+    '9fe6edd2-db1d-85c9-b0d5-6c2c7e68b8c2'
+    """
+    h = hashlib.sha256(f"{symbol}|{timeframe}|{ts_open}".encode()).hexdigest()
+    # Version 8 of RFC 9562 (the bits are ours to define), variant 0b10; Python's uuid knows it only from 3.14 on.
+    return f"{h[:8]}-{h[8:12]}-8{h[13:16]}-8{h[17:20]}-{h[20:32]}"
+
+
+def canonical(decision: Decision) -> bytes:
+    """The decision as compact JSON in declared key order; floats in their shortest exact form."""
+    return _encode(decision)
+
+
+def decide(occasion: Occasion, outputs: Mapping[str, ModelOutput], policy: VotePolicy) -> list[Decision]:
+    """Take n decisions from the voters' outputs.
+
+    Args:
+        occasion: The n symbols and bars.
+        outputs: For every voter, in breakdown order, its answers for the n rows.
+        policy: Weights and quorum.
+
+    A voter that is not OK on a row abstains there: it neither counts nor weighs, and it is named with its status.
+    """
+    names = tuple(outputs)
+    n = len(occasion.symbols)
+    actions, sure, present = _stack(outputs, n)
+    weights = np.array([policy.weights[name] for name in names], dtype=np.float64)
+    result = vote(actions, sure, present, weights, policy.min_consensus)
+    votes = [model_votes(output) for output in outputs.values()]
+    nominal = {name: policy.weights[name] for name in names}
+    digest = policy.digest(names)
+    rows = zip(
+        result.actions.tolist(),
+        result.confidences.tolist(),
+        result.consensus.tolist(),
+        result.voters.tolist(),
+        result.scores.tolist(),
+        strict=True,
+    )
+    return [
+        Decision(
+            schema=SCHEMA_VERSION,
+            decision_id=decision_id(occasion.symbols[i], occasion.timeframe, occasion.ts_open[i]),
+            symbol=occasion.symbols[i],
+            timeframe=occasion.timeframe,
+            ts_open=occasion.ts_open[i],
+            ts_close=occasion.ts_close[i],
+            action=_NAMES[action],
+            confidence=sure_,
+            consensus_count=consensus,
+            voters=voters,
+            min_consensus=policy.min_consensus,
+            weights=nominal,
+            scores={"SELL": scores[0], "HOLD": scores[1], "BUY": scores[2]},
+            votes={name: votes[m][i] for m, name in enumerate(names)},
+            entry_price=occasion.prices[i],
+            atr_value=occasion.atr_fractions[i],
+            features=SCHEMA.digest,
+            input_hash=occasion.input_hashes[i],
+            policy=digest,
+        )
+        for i, (action, sure_, consensus, voters, scores) in enumerate(rows)
+    ]
+
+
+def _stack(
+    outputs: Mapping[str, ModelOutput], n: int
+) -> tuple[NDArray[np.int8], NDArray[np.float64], NDArray[np.bool_]]:
+    """Actions, confidences and presence of the voters, each of shape (n, m)."""
+    actions = np.zeros((n, len(outputs)), dtype=np.int8)
+    sure = np.zeros((n, len(outputs)))
+    present = np.zeros((n, len(outputs)), dtype=np.bool_)
+    for m, output in enumerate(outputs.values()):
+        actions[:, m] = output.actions
+        present[:, m] = [status is Status.OK for status in output.statuses]
+        sure[:, m] = np.where(present[:, m], confidence(output.p_up), 0.0)
+    return actions, sure, present
+
+
+def model_votes(output: ModelOutput) -> list[ModelVote]:
+    """One ModelVote a row; a row that is not OK is HOLD at confidence 0 and carries its status."""
+    sure = confidence(output.p_up).tolist()
+    rows = zip(output.p_up.tolist(), output.actions.tolist(), sure, output.statuses, strict=True)
+    return [
+        ModelVote(action=_NAMES[action], confidence=c, status="ok", artefact=output.artefact, p_up=p)
+        if status is Status.OK
+        else ModelVote(action="HOLD", confidence=0.0, status=status.value, artefact=output.artefact)
+        for p, action, c, status in rows
+    ]
+
+
+def shadow_votes(output: ModelOutput) -> list[ShadowVote]:
+    """One ShadowVote a row, from the same words as a voter's."""
+    return [
+        ShadowVote(
+            action=vote_.action,
+            confidence=vote_.confidence,
+            status=vote_.status,
+            artefact=vote_.artefact,
+            p_up=vote_.p_up,
+            reason="" if vote_.status == "ok" else output.reason,
+        )
+        for vote_ in model_votes(output)
+    ]

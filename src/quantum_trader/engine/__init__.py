@@ -1,0 +1,1 @@
+"""The deciding service: loop, batches, shadow process, replay, log lines."""

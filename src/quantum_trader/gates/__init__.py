@@ -1,0 +1,1 @@
+"""Statistics of the gates, pure functions on arrays: no I/O, no clock."""

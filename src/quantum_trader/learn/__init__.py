@@ -1,0 +1,1 @@
+"""Training: dataset, networks, fitting, export with proven parity."""

@@ -1,0 +1,1 @@
+"""Model artefacts: manifests, loading by digest, batch inference with onnxruntime."""

@@ -1,0 +1,1 @@
+"""Releases: the ledger of grants that says which artefact may vote."""
