@@ -1,1 +1,1 @@
-"""Statistics of the gates, pure functions on arrays: no I/O, no clock."""
+"""When does a shadow model earn a vote: pure statistics on arrays, numpy and scipy only."""

@@ -1,0 +1,88 @@
+"""Decisions joined with the bars that came later: what gates judge."""
+
+from typing import Any
+
+import numpy as np
+import pyarrow as pa
+import pyarrow.compute as pc
+from numpy.typing import NDArray
+
+from quantum_trader.core.bars import BarSeries
+from quantum_trader.core.errors import ConfigError
+from quantum_trader.core.labels import forward_returns
+from quantum_trader.core.predictions import MODELS
+from quantum_trader.gates.sample import Sample
+
+
+def samples(table: pa.Table, bars: dict[str, BarSeries]) -> dict[str, Sample]:
+    """For every model that took part, its events with their outcomes.
+
+    Args:
+        table: Decisions in the archive's schema, in any order.
+        bars: Bars by symbol; those after the decisions give the outcomes, where they have come.
+
+    Raises:
+        ConfigError: if there is no decision, or bars and decisions do not match.
+    """
+    if not len(table):
+        raise ConfigError("no decisions in the window: there is nothing to judge")
+    symbols = np.asarray(table["symbol"].cast(pa.string()).to_pylist())
+    ts_open = column(table, "ts_open")
+    first, interval = int(ts_open.min()), _interval(table, bars, symbols)
+    forward = outcomes(table, bars)
+    last = max(int(series.ts_open[-1]) for series in bars.values())
+    _, index = np.unique(symbols, return_inverse=True)
+    return {
+        model: Sample.of(
+            bar=(ts_open - first) // interval,
+            symbol=index,
+            p_up=column(table, f"{model}.p_up"),
+            action=column(table, f"{model}.action"),
+            ensemble=column(table, "action"),
+            confidence=column(table, f"{model}.confidence"),
+            forward=forward,
+            bars=max(last, int(ts_open.max())) // interval - first // interval + 1,
+        )
+        for model in MODELS
+        if table[f"{model}.role"].null_count < len(table)
+    }
+
+
+def roles(table: pa.Table) -> dict[str, set[str]]:
+    """For every model that took part, the roles that it had."""
+    values = {model: set(pc.unique(table[f"{model}.role"]).to_pylist()) - {None} for model in MODELS}
+    return {model: names for model, names in values.items() if names}
+
+
+def _interval(table: pa.Table, bars: dict[str, BarSeries], symbols: NDArray[np.str_]) -> int:
+    """Bar length in milliseconds, the same in decisions and bars."""
+    unknown = sorted(set(symbols.tolist()) - set(bars))
+    if unknown:
+        raise ConfigError(f"decisions on {unknown[0]}, but the bars hold only {', '.join(sorted(bars)) or 'nothing'}")
+    lengths = set((column(table, "ts_close") - column(table, "ts_open")).tolist())
+    lengths |= {series.interval for series in bars.values()}
+    if len(lengths) != 1:
+        raise ConfigError(f"decisions and bars have different bar lengths: {sorted(lengths)} ms")
+    return int(lengths.pop())
+
+
+def outcomes(table: pa.Table, bars: dict[str, BarSeries]) -> NDArray[np.float64]:
+    """Delayed forward log return of every decision, shape (n,); NaN where its bars have not come or have a hole."""
+    out = np.full(len(table), np.nan)
+    ts_open = column(table, "ts_open")
+    symbols = np.asarray(table["symbol"].cast(pa.string()).to_pylist())
+    for symbol, series in bars.items():
+        rows = np.flatnonzero(symbols == symbol)
+        at = np.searchsorted(series.ts_open, ts_open[rows])
+        found = at < len(series)
+        found[found] &= series.ts_open[at[found]] == ts_open[rows][found]
+        out[rows[found]] = forward_returns(series)[at[found]]
+    return out
+
+
+def column(table: pa.Table, name: str) -> NDArray[Any]:
+    """A numeric column as an array; nulls become NaN (floats) or 0 (integers)."""
+    values = table[name]
+    missing = np.nan if pa.types.is_floating(values.type) else 0
+    filled: NDArray[Any] = pc.fill_null(values, missing).to_numpy()
+    return filled

@@ -1,0 +1,155 @@
+"""Writes that neither a lost reply nor a second writer can double.
+
+- Every write belongs to a *guard*: a key that holds the last position written under it (positions only grow) and the
+  token of the call that wrote it.
+- A call watches its guards, reads them, and sends what is still to be written together with the new guards as one
+  MULTI. All of it happens, or nothing.
+- A write at or below its guard's position was made before and is refused.
+- When the reply is lost, the call starts again. If a guard then holds the call's own token, its MULTI was carried out
+  and nothing is sent again; an EXEC of the lost connection that arrives late meets a changed guard and is void.
+- Where durability asks for it, the call ends only when the server says that its log is on disk.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import NamedTuple
+from uuid import uuid4
+
+import redis
+
+from quantum_trader.bus.client import Durability, address
+from quantum_trader.bus.session import Command, Session
+from quantum_trader.core.errors import BusError
+
+_CONTENTION_TRIES = 100
+_WAITAOF_MS = 5000
+_WAITAOF: Command = ("WAITAOF", 1, 0, _WAITAOF_MS)
+
+
+@dataclass(frozen=True, slots=True)
+class Write:
+    """Commands that happen once: together, and only while `position` is above their guard's.
+
+    Attributes:
+        guard: Key of the guard.
+        position: Where this write stands in the guard's order.
+        commands: What to send.
+        forget_ms: After how long the guard may vanish, milliseconds; None for never.
+    """
+
+    guard: str
+    position: int
+    commands: tuple[Command, ...]
+    forget_ms: int | None = None
+
+
+class _Held(NamedTuple):
+    position: int
+    token: bytes
+
+
+class _ContendedError(Exception):
+    """Somebody else wrote a guard between reading and EXEC."""
+
+
+class GuardedWriter:
+    """Applies guarded writes over one session."""
+
+    def __init__(self, session: Session, durability: Durability, fence: str) -> None:
+        self._session, self._fence = session, fence
+        self._waits = durability is Durability.WAITAOF
+
+    def apply(self, doing: str, writes: Sequence[Write], always: Sequence[Command] = ()) -> list[bool]:
+        """Make the writes that were not made before, in order, as one MULTI.
+
+        Args:
+            doing: For messages, such as "publishing 3 bars".
+            writes: In the order in which they shall stand in their streams.
+            always: Idempotent commands that belong to the same MULTI whatever is refused.
+
+        Returns:
+            For each write whether this call made it.
+
+        Raises:
+            BusError: if the server stays away, refuses, or does not get its log to disk.
+        """
+        if not writes and not always:
+            return []
+        token = uuid4().hex.encode()
+        planned: list[bool] = []
+
+        def attempt() -> list[bool]:
+            nonlocal planned
+            held = self._watch(writes)
+            if any(guard.token == token for guard in held.values()):
+                self._settle()
+                return planned
+            planned = _plan(writes, held)
+            self._exec(doing, [write for write, go in zip(writes, planned, strict=True) if go], always, token)
+            return planned
+
+        for _ in range(_CONTENTION_TRIES):
+            try:
+                return self._session.persist(doing, attempt)
+            except _ContendedError:
+                continue
+        raise BusError(f"stream server {address(self._session.client)}: {doing}: other writers kept interfering")
+
+    def _watch(self, writes: Sequence[Write]) -> dict[str, _Held]:
+        guards = list(dict.fromkeys(write.guard for write in writes))
+        if not guards:
+            return {}
+        # WATCH adds to what is watched, so an attempt that ended between the two starts with UNWATCH.
+        values = self._session.call(("UNWATCH",), ("WATCH", *guards), ("MGET", *guards))[2]
+        return {key: _parse(key, value) for key, value in zip(guards, values, strict=True) if value is not None}
+
+    def _exec(self, doing: str, writes: Sequence[Write], always: Sequence[Command], token: bytes) -> None:
+        last = {write.guard: write for write in writes}
+        commands: list[Command] = [("MULTI",), *(command for write in writes for command in write.commands), *always]
+        commands += [_guard_command(write, token) for write in last.values()]
+        commands.append(("EXEC",))
+        waits = self._waits
+        replies = self._session.call(*commands, *([_WAITAOF] if waits else []), wait_s=_WAITAOF_MS / 1000 * waits)
+        done = replies[len(commands) - 1]
+        if done is None:
+            raise _ContendedError
+        for reply in done:
+            if isinstance(reply, redis.ResponseError):
+                raise BusError(f"stream server {address(self._session.client)}: {doing}: carried out in part: {reply}")
+        if waits:
+            self._check_local(replies[-1])
+
+    def _settle(self) -> None:
+        # WAITAOF speaks for what its own connection wrote; this one is new, so it writes once, after all the rest.
+        if self._waits:
+            replies = self._session.call(("SET", self._fence, "1"), _WAITAOF, wait_s=_WAITAOF_MS / 1000)
+            self._check_local(replies[-1])
+
+    def _check_local(self, reply: Sequence[int]) -> None:
+        if reply[0] < 1:
+            where = address(self._session.client)
+            raise BusError(f"stream server {where}: written, but its log did not reach the disk in {_WAITAOF_MS} ms")
+
+
+def _plan(writes: Sequence[Write], held: dict[str, _Held]) -> list[bool]:
+    positions = {key: guard.position for key, guard in held.items()}
+    planned = []
+    for write in writes:
+        go = write.guard not in positions or write.position > positions[write.guard]
+        if go:
+            positions[write.guard] = write.position
+        planned.append(go)
+    return planned
+
+
+def _guard_command(write: Write, token: bytes) -> Command:
+    command: Command = ("SET", write.guard, b"%d %s" % (write.position, token))
+    return command if write.forget_ms is None else (*command, "PX", write.forget_ms)
+
+
+def _parse(key: str, value: bytes) -> _Held:
+    position, _, token = value.partition(b" ")
+    try:
+        return _Held(int(position), token)
+    except ValueError:
+        raise BusError(f"guard key {key} holds {value[:40]!r}: expected a position and a token") from None

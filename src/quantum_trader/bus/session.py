@@ -1,0 +1,116 @@
+"""One connection, held: commands of one call travel together, and a broken connection is never used again.
+
+redis-py's pools reconnect silently. After a silent reconnection a WATCH is gone and WAITAOF answers for a connection
+that has written nothing; here a lost connection is always an exception, and the caller decides what to do again.
+"""
+
+import logging
+import time
+from collections.abc import Callable, Sequence
+from typing import Any, TypeVar
+
+import redis
+from redis.connection import Connection
+
+from quantum_trader.bus.client import address, bus_errors
+from quantum_trader.core.errors import BusError
+
+log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Command = tuple[str | bytes | int, ...]
+
+PAUSES_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 2.0)
+"""Before each further try: together about six seconds, enough for a server that restarts with its log."""
+
+_LOST = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, OSError)
+_HOPELESS = (redis.AuthenticationError, redis.AuthorizationError)
+
+
+class Session:
+    """Commands over one connection of a client's pool. Not for use by two threads at once."""
+
+    def __init__(self, client: redis.Redis) -> None:
+        self.client = client
+        self._connection: Connection | None = None
+
+    def call(self, *commands: Command, wait_s: float = 0.0) -> list[Any]:
+        """Send commands in one go and return a reply for each.
+
+        Args:
+            commands: Each a name and its arguments.
+            wait_s: How much longer than the usual timeout a reply may take (blocking commands).
+
+        Raises:
+            redis.ResponseError: the first refusal among the replies, after all of them were read.
+            redis.RedisError: if the connection was lost; whether the commands were carried out is then unknown.
+        """
+        try:
+            connection = self._held()
+            connection.send_packed_command(connection.pack_commands(commands))
+            replies = [self._reply(connection, wait_s) for _ in commands]
+        except BaseException:
+            self.close(broken=True)
+            raise
+        for reply in replies:
+            if isinstance(reply, redis.ResponseError):
+                raise reply
+        return replies
+
+    def one(self, *command: str | bytes | int, wait_s: float = 0.0) -> Any:
+        """The reply to a single command; errors as in `call`."""
+        return self.call(command, wait_s=wait_s)[0]
+
+    def persist(self, doing: str, attempt: Callable[[], T], pauses_s: Sequence[float] = PAUSES_S) -> T:
+        """Run `attempt` until it gets through; it must be safe to repeat after a lost reply.
+
+        Raises:
+            BusError: if the server refused, or stayed away for all tries.
+        """
+        with bus_errors(self.client, doing):
+            for pause in pauses_s:
+                try:
+                    return attempt()
+                except _HOPELESS:
+                    raise
+                except _LOST as error:
+                    self.close(broken=True)
+                    log.info("stream server %s: %s: %s; trying again", address(self.client), doing, error)
+                    time.sleep(pause)
+            return attempt()
+
+    def close(self, *, broken: bool = False) -> None:
+        """Give the connection back to the pool, closed if it may still owe a reply or hold a WATCH."""
+        connection, self._connection = self._connection, None
+        if connection is not None:
+            if broken:
+                connection.disconnect()
+            self.client.connection_pool.release(connection)
+
+    def _held(self) -> Connection:
+        if self._connection is None:
+            self._connection = self.client.connection_pool.get_connection()
+        return self._connection
+
+    def _reply(self, connection: Connection, wait_s: float) -> Any:
+        try:
+            if not wait_s:
+                return connection.read_response()
+            settings = self.client.connection_pool.connection_kwargs
+            return connection.read_response(timeout=wait_s + float(settings.get("socket_timeout") or 0.0))
+        except redis.ConnectionError:
+            # Some refusals (LOADING, wrong password) are connection errors in redis-py; the connection goes.
+            raise
+        except redis.ResponseError as error:
+            return error
+
+
+def require_stream(session: Session, *keys: str) -> None:
+    """Refuse keys that hold something else: a MULTI would carry out its other half.
+
+    Raises:
+        BusError: naming the key and what it holds.
+    """
+    for key, kind in zip(keys, session.call(*(("TYPE", key) for key in keys)), strict=True):
+        if kind not in (b"stream", b"none"):
+            raise BusError(f"stream server {address(session.client)}: key {key} holds a {kind.decode()}, not a stream")

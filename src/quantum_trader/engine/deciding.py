@@ -1,0 +1,87 @@
+"""From windows to decisions: the one path that service, replay and certificate share.
+
+Features, voters and vote are evaluated row by row at fixed shapes, so how bars were grouped into batches does not
+show in a decision.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+
+from quantum_trader.core.bars import FloatArray
+from quantum_trader.core.decision import Decision, Occasion, decide
+from quantum_trader.core.errors import FeatureError
+from quantum_trader.core.features import SCHEMA, Float32Array, compute
+from quantum_trader.core.policy import VotePolicy
+from quantum_trader.core.predictions import ModelOutput, Status
+from quantum_trader.models.inference import OnnxModel
+
+
+@dataclass(frozen=True)
+class FeatureBatch:
+    """What models see of n symbols at their bars.
+
+    Attributes:
+        rows: float32, shape (n, F); NaN where the features of a window are not finite.
+        sequences: float32, shape (n, 128, 8); NaN likewise.
+        atr_fractions: Length n; 0 where the features are not finite.
+        input_hashes: Length n; empty text where the features are not finite.
+        reasons: By row, why there are no features.
+    """
+
+    rows: Float32Array
+    sequences: Float32Array
+    atr_fractions: list[float]
+    input_hashes: list[str]
+    reasons: dict[int, str] = field(default_factory=dict)
+
+    def inputs(self, uses: str) -> Float32Array:
+        """The array that a model of this kind sees: ``row`` or ``sequence``."""
+        return self.rows if uses == "row" else self.sequences
+
+
+def feature_batch(windows: Sequence[FloatArray]) -> FeatureBatch:
+    """Features of n whole windows, each of shape (5, 512)."""
+    n = len(windows)
+    rows = np.full((n, len(SCHEMA.names)), np.nan, dtype=np.float32)
+    sequences = np.full((n, SCHEMA.sequence_length, len(SCHEMA.sequence_names)), np.nan, dtype=np.float32)
+    batch = FeatureBatch(rows, sequences, [0.0] * n, [""] * n)
+    for i, window in enumerate(windows):
+        try:
+            features = compute(window)
+        except FeatureError as error:
+            batch.reasons[i] = str(error)
+            continue
+        rows[i], sequences[i] = features.row, features.sequence
+        batch.atr_fractions[i] = features.atr_fraction
+        batch.input_hashes[i] = features.input_hash
+    return batch
+
+
+def predict(model: OnnxModel, batch: FeatureBatch) -> ModelOutput:
+    """A model's answers; an exception is its failure on every row, recorded and counted, never a crash of others."""
+    inputs = batch.inputs(model.uses)
+    try:
+        p_up = model.predict(inputs)
+    except Exception as error:
+        reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
+        return ModelOutput.none(len(inputs), Status.FAILED, model.digest, reason)
+    return ModelOutput.of(p_up, model.thresholds, model.digest)
+
+
+def abstentions(row: int, outputs: Mapping[str, ModelOutput], refused: Mapping[int, str]) -> dict[str, str]:
+    """Of every voter that is not OK on this row, its status and why; `refused` are a batch's reasons."""
+    return {
+        name: f"{output.statuses[row].value}: {refused.get(row, output.reason)}"
+        for name, output in outputs.items()
+        if output.statuses[row] is not Status.OK
+    }
+
+
+def decide_batch(
+    occasion: Occasion, batch: FeatureBatch, voters: Mapping[str, OnnxModel], policy: VotePolicy
+) -> tuple[list[Decision], dict[str, ModelOutput]]:
+    """Decisions of n rows, with every voter's output."""
+    outputs = {name: predict(model, batch) for name, model in voters.items()}
+    return decide(occasion, outputs, policy), outputs

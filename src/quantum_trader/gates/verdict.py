@@ -1,0 +1,197 @@
+"""The verdict over the contract alone: PROMOTE, REJECT, HOLD or INVALID, and why.
+
+- It is taken at the last complete cycle's end: later events and outcomes are not seen.
+- INVALID: the sample has faults, or the policy is not the one whose digest was recorded beforehand.
+- PROMOTE: enough gates PASS (INSUFFICIENT is no pass), on enough events and cycles.
+- REJECT: so many gates FAIL that the remaining ones cannot make up the number.
+- HOLD: everything else; every open item says how much more it needs.
+
+Sections B (vetoes), C (evidence) and D (deployment checks) of GATES.md are not judged here. The scope says so, and
+whatever the state is, no promotion follows from this verdict.
+"""
+
+from dataclasses import dataclass
+from enum import StrEnum
+from typing import Any
+
+from quantum_trader.gates.contract import contract_gates, legacy_of
+from quantum_trader.gates.legacy import LegacyOutcome
+from quantum_trader.gates.policy import DEFAULT, LEGACY, PLAIN, ContractPolicy
+from quantum_trader.gates.result import CONFIDENCE_SPREAD, GateResult, GateState, finite
+from quantum_trader.gates.sample import CYCLE, Sample
+
+CONTRACT_ONLY = "contract only"
+PLAIN_ONLY = "contract only, plain rule"
+
+_CAVEAT = "vetoes, evidence and deployment checks are not judged yet, so no promotion follows from it"
+
+ERROR_EXIT_CODE = 1
+"""Process exit code of any error."""
+
+
+class VerdictState(StrEnum):
+    """How a judgement ends."""
+
+    PROMOTE = "PROMOTE"
+    REJECT = "REJECT"
+    HOLD = "HOLD"
+    INVALID = "INVALID"
+
+    @property
+    def exit_code(self) -> int:
+        """Of the process that reports it: 0, 2, 3 and 4."""
+        return {"PROMOTE": 0, "REJECT": 2, "HOLD": 3, "INVALID": 4}[self.value]
+
+
+@dataclass(frozen=True, slots=True)
+class Verdict:
+    """A judgement with everything it rests on.
+
+    Attributes:
+        state: PROMOTE, REJECT, HOLD or INVALID.
+        scope: What was judged.
+        summary: One sentence for people.
+        gates: The four lines.
+        rows: Events up to the judged cycle end, missing outputs included.
+        valid: Events with an output among them.
+        cycles: Complete cycles observed.
+        bars: Bars up to the judged cycle end.
+        policy: The thresholds used.
+        faults: Broken rules of the sample or the policy; empty unless INVALID.
+        needs: What each open item needs, a sentence each.
+        notes: What a reader should know besides.
+        plain: What the plain rule says of the same events, for comparison; None if INVALID.
+    """
+
+    state: VerdictState
+    scope: str
+    summary: str
+    gates: tuple[GateResult, ...]
+    rows: int
+    valid: int
+    cycles: int
+    bars: int
+    policy: ContractPolicy
+    faults: tuple[str, ...]
+    needs: tuple[str, ...]
+    notes: tuple[str, ...]
+    plain: LegacyOutcome | None
+
+    @property
+    def exit_code(self) -> int:
+        """Of the process that reports it."""
+        return self.state.exit_code
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, the same for the same sample and policy; None where a number is not finite."""
+        return {
+            "state": self.state.value,
+            "exit_code": self.exit_code,
+            "scope": self.scope,
+            "summary": self.summary,
+            "gates": [gate.to_dict() for gate in self.gates],
+            "events": {"rows": self.rows, "valid": self.valid, "cycles": self.cycles, "bars": self.bars},
+            "policy": self.policy.to_mapping(),
+            "policy_digest": self.policy.digest,
+            "faults": list(self.faults),
+            "needs": list(self.needs),
+            "notes": list(self.notes),
+            "plain_rule": None if self.plain is None else _plain_dict(self.plain),
+        }
+
+
+def judge_contract(sample: Sample, policy: ContractPolicy = DEFAULT, recorded_digest: str | None = None) -> Verdict:
+    """Judge one model by the contract.
+
+    Args:
+        sample: Its events; `bars` tells how long was observed.
+        policy: Thresholds.
+        recorded_digest: Of the policy, as recorded before the window; any other policy makes the verdict INVALID.
+    """
+    faults = sample.faults()
+    if recorded_digest is not None and recorded_digest != policy.digest:
+        faults += (f"the policy's digest is {policy.digest[:12]}, recorded beforehand was {recorded_digest[:12]}",)
+    # Broken data is shown as it is: cutting it at a cycle end could hide what is broken.
+    seen = sample if sample.faults() else sample.to_cycle_end()
+    gates = contract_gates(seen, policy)
+    state = VerdictState.INVALID if faults else _decide(gates, policy)
+    return Verdict(
+        state=state,
+        scope=PLAIN_ONLY if policy.rule == PLAIN else CONTRACT_ONLY,
+        summary=_summary(state, gates, faults, policy),
+        gates=gates,
+        rows=len(seen),
+        valid=int(seen.valid.sum()),
+        cycles=seen.complete_cycles,
+        bars=seen.bars,
+        policy=policy,
+        faults=faults,
+        needs=() if faults else tuple(_need(gate) for gate in gates if gate.state is GateState.INSUFFICIENT),
+        notes=() if faults else _notes(state, gates),
+        plain=None if faults else legacy_of(seen, LEGACY),
+    )
+
+
+def _count(gates: tuple[GateResult, ...], state: GateState) -> int:
+    return sum(gate.state is state for gate in gates)
+
+
+def _decide(gates: tuple[GateResult, ...], policy: ContractPolicy) -> VerdictState:
+    # Too few events or cycles make every gate INSUFFICIENT, which is neither enough passes nor enough failures.
+    if _count(gates, GateState.PASS) >= policy.passes_needed:
+        return VerdictState.PROMOTE
+    if len(gates) - _count(gates, GateState.FAIL) < policy.passes_needed:
+        return VerdictState.REJECT
+    return VerdictState.HOLD
+
+
+def _summary(
+    state: VerdictState, gates: tuple[GateResult, ...], faults: tuple[str, ...], policy: ContractPolicy
+) -> str:
+    rule, scope = ("plain rule", PLAIN_ONLY) if policy.rule == PLAIN else ("contract", CONTRACT_ONLY)
+    if faults:
+        return f"INVALID ({scope}): {faults[0]}; {_CAVEAT}."
+    passed, failed = _count(gates, GateState.PASS), _count(gates, GateState.FAIL)
+    counts = f"{passed} of {len(gates)} gates pass, {failed} fail, {len(gates) - passed - failed} are insufficient"
+    middle = {
+        VerdictState.PROMOTE: f"the {rule} holds",
+        VerdictState.REJECT: f"the {rule} is failed",
+        VerdictState.HOLD: f"the {rule} is open",
+    }[state]
+    return f"{state.value} ({scope}): {middle}, {counts}; {_CAVEAT}."
+
+
+def _need(gate: GateResult) -> str:
+    if gate.more_events is None or gate.more_cycles is None:
+        return f"{gate.name}: more events of this kind will not settle it. {gate.reason}"
+    bars = gate.more_cycles * CYCLE
+    return f"{gate.name}: about {gate.more_events} more events ({gate.more_cycles} cycles, {bars} bars). {gate.reason}"
+
+
+def _notes(state: VerdictState, gates: tuple[GateResult, ...]) -> tuple[str, ...]:
+    failed = [gate.name for gate in gates if gate.state is GateState.FAIL]
+    if state is VerdictState.PROMOTE or failed != [CONFIDENCE_SPREAD]:
+        return ()
+    return (
+        f"{CONFIDENCE_SPREAD} alone fails: a calibrated model under 56.8 % accuracy cannot reach its spread. "
+        "The threshold is the user's to change in the policy.",
+    )
+
+
+def _plain_dict(outcome: LegacyOutcome) -> dict[str, Any]:
+    return finite(
+        {
+            "ready": outcome.ready,
+            "passed": outcome.passed,
+            "n": outcome.n,
+            "max_share": outcome.max_share,
+            "spread": outcome.spread,
+            "agreement": outcome.agreement,
+            "gates": {
+                "Action Diversity": outcome.diverse,
+                "Confidence Spread": outcome.spread_out,
+                "Shadow Correlation": outcome.correlated,
+                "Calibration": outcome.calibrated,
+            },
+        }
+    )
