@@ -9,7 +9,7 @@ import re
 from collections.abc import Iterator
 from contextlib import contextmanager
 from enum import StrEnum
-from urllib.parse import urlsplit, urlunsplit
+from urllib.parse import urlsplit
 
 import redis
 from redis.backoff import NoBackoff
@@ -77,7 +77,7 @@ def redact(url: str) -> str:
         credentials, _, host = netloc.rpartition("@")
         netloc = f"{credentials.partition(':')[0]}:***@{host}"
     query = re.sub(r"(?i)(^|&)([^=&]*pass[^=&]*)=[^&]*", r"\1\2=***", parts.query)
-    return urlunsplit((parts.scheme, netloc, parts.path, query, ""))
+    return f"{parts.scheme}://{netloc}{parts.path}{'?' if query else ''}{query}"
 
 
 def address(client: redis.Redis) -> str:
@@ -139,7 +139,7 @@ def _durability(client: redis.Redis) -> Durability:
         return Durability.ALWAYS
     try:
         # With `appendfsync no` nothing is ever reported as being on disk: the wait ends with 0.
-        local, _ = client.execute_command("WAITAOF", 1, 0, _PROBE_MS)
+        local, _ = client.waitaof(1, 0, _PROBE_MS)
     except redis.ResponseError:
         return Durability.NONE
     return Durability.WAITAOF if int(local) >= 1 else Durability.NONE

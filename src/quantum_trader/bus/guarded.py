@@ -85,7 +85,8 @@ class GuardedWriter:
                 self._settle()
                 return planned
             planned = _plan(writes, held)
-            self._exec(doing, [write for write, go in zip(writes, planned, strict=True) if go], always, token)
+            if always or any(planned):
+                self._exec(doing, [write for write, go in zip(writes, planned, strict=True) if go], always, token)
             return planned
 
         for _ in range(_CONTENTION_TRIES):

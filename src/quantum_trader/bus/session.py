@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, TypeVar
 
 import redis
-from redis.connection import Connection
+from redis.exceptions import AuthorizationError
 
 from quantum_trader.bus.client import address, bus_errors
 from quantum_trader.core.errors import BusError
@@ -24,7 +24,7 @@ PAUSES_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Before each further try: together about six seconds, enough for a server that restarts with its log."""
 
 _LOST = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, OSError)
-_HOPELESS = (redis.AuthenticationError, redis.AuthorizationError)
+_HOPELESS = (redis.AuthenticationError, AuthorizationError)
 
 
 class Session:
@@ -32,7 +32,8 @@ class Session:
 
     def __init__(self, client: redis.Redis) -> None:
         self.client = client
-        self._connection: Connection | None = None
+        # A redis.connection.Connection; half of its methods carry no types.
+        self._connection: Any = None
 
     def call(self, *commands: Command, wait_s: float = 0.0) -> list[Any]:
         """Send commands in one go and return a reply for each.
@@ -87,12 +88,12 @@ class Session:
                 connection.disconnect()
             self.client.connection_pool.release(connection)
 
-    def _held(self) -> Connection:
+    def _held(self) -> Any:
         if self._connection is None:
             self._connection = self.client.connection_pool.get_connection()
         return self._connection
 
-    def _reply(self, connection: Connection, wait_s: float) -> Any:
+    def _reply(self, connection: Any, wait_s: float) -> Any:
         try:
             if not wait_s:
                 return connection.read_response()

@@ -152,6 +152,11 @@ class BarSeries:
         for ts_open, values in zip(self.ts_open.tolist(), columns, strict=True):
             yield Bar(self.symbol, ts_open, self.interval, *values)
 
+    def bar(self, index: int) -> Bar:
+        """One row."""
+        values = (float(getattr(self, name)[index]) for name in FIELDS)
+        return Bar(self.symbol, int(self.ts_open[index]), self.interval, *values)
+
     def slice(self, start: int, stop: int) -> Self:
         """Rows start to stop (exclusive), as views."""
         columns = {name: getattr(self, name)[start:stop] for name in FIELDS}
@@ -172,24 +177,20 @@ class BarSeries:
         Raises:
             BarError: naming symbol, time and rule.
         """
-        self._check_order()
         top, bottom = np.maximum(self.open, self.close), np.minimum(self.open, self.close)
         columns = np.stack([self.open, self.high, self.low, self.close])
         good = np.isfinite(columns).all(axis=0) & np.isfinite(self.volume) & (columns > 0).all(axis=0)
         good &= (self.volume >= 0) & (self.high >= top) & (self.low <= bottom) & (self.ts_open % self.interval == 0)
         if now_ms is not None:
             good &= self.ts_open + self.interval <= now_ms
-        if not good.all():
-            first = int(np.argmin(good))
-            check_bar(next(iter(self.slice(first, first + 1))), now_ms)
-
-    def _check_order(self) -> None:
-        steps = np.diff(self.ts_open)
-        if (steps > 0).all():
-            return
-        at = int(np.argmax(steps <= 0))
-        rule = "duplicate: the bar before it opens at the same time" if steps[at] == 0 else "out of order"
-        raise BarError(self.symbol, int(self.ts_open[at + 1]), rule)
+        steps = np.diff(self.ts_open, prepend=self.ts_open[:1] - self.interval)
+        sound = good & (steps > 0)
+        if not sound.all():
+            first = int(np.argmin(sound))
+            check_bar(self.bar(first), now_ms)
+            same = steps[first] == 0
+            rule = "duplicate: the bar before it opens at the same time" if same else "out of order"
+            raise BarError(self.symbol, int(self.ts_open[first]), rule)
 
     def gaps(self) -> list[Gap]:
         """Every hole in the series, oldest first."""

@@ -113,9 +113,9 @@ def _columns(window: FloatArray) -> dict[str, FloatArray]:
 
 def _returns(close: FloatArray) -> dict[str, FloatArray]:
     # TA-Lib's LN is the C library's log, the same on every processor; numpy's differs with the vector unit in use.
-    log_close = ta.LN(close)
-    n = len(log_close)
-    return {f"ret_{lag}": log_close[_TAIL] - log_close[n - SEQUENCE_LENGTH - lag : n - lag] for lag in RETURN_LAGS}
+    # The log of the quotient, not a difference of logs: it is free of the price's scale to the last bit.
+    n, last = len(close), close[_TAIL]
+    return {f"ret_{lag}": ta.LN(last / close[n - SEQUENCE_LENGTH - lag : n - lag]) for lag in RETURN_LAGS}
 
 
 def _candles(open_: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray) -> dict[str, FloatArray]:

@@ -90,7 +90,7 @@ def _rounded(price: float) -> float:
 def _in_order(
     votes: Mapping[str, ModelVote], shadows: Mapping[str, ShadowVote]
 ) -> list[tuple[str, ModelVote | ShadowVote]]:
-    both = {**votes, **shadows}
+    both = {**shadows, **votes}
     return [(name, both[name]) for name in MODELS if name in both]
 
 

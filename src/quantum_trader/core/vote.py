@@ -12,7 +12,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 _TIE = 1e-9
-"""Scores nearer than this are equal: 0.25 + 0.25 and 0.30 + 0.20 tie, whatever the order of their sum."""
+"""Scores nearer than this share of the best are equal: 0.25 + 0.25 and 0.30 + 0.20 tie, in whatever order or unit."""
 
 _ACTIONS = np.array([-1, 0, 1], dtype=np.int8)
 
@@ -67,7 +67,7 @@ def vote(
     total = raw[:, 0] + raw[:, 1] + raw[:, 2]
     scores = raw / np.where(total > 0, total, 1.0)[:, None]
     best = raw.max(axis=1)
-    unique = (raw >= best[:, None] - _TIE).sum(axis=1) == 1
+    unique = (raw >= best[:, None] * (1.0 - _TIE)).sum(axis=1) == 1
     winner = np.where(unique, _ACTIONS[raw.argmax(axis=1)], 0).astype(np.int8)
     winner = _quorum(winner, actions, present, min_consensus)
     return _outcome(winner, actions, confidences, present, weight, scores)

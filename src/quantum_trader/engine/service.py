@@ -7,12 +7,12 @@
 
 import logging
 import threading
-import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 
-from quantum_trader.bus.reader import BadEntry, BarEntry, BarReader
+from quantum_trader.bus.entries import BadEntry, BarEntry
+from quantum_trader.bus.reader import BarReader
 from quantum_trader.bus.writer import CommitBatch, DecisionWriter
 from quantum_trader.core.bars import WINDOW, Arrival, BarWindow, check_bar, interval_ms
 from quantum_trader.core.decision import DecisionRecord, Occasion, shadow_votes
@@ -114,7 +114,7 @@ class Service:
             log.info("role of %s is %s", model, reason)
 
     def _rebuild_windows(self) -> None:
-        entries = self._reader.history(WINDOW)
+        entries = self._reader.history(WINDOW, symbols=self._config.symbols)
         for entry in entries:
             window = self._windows.get(entry.bar.symbol)
             if window is not None and entry.timeframe == self._config.timeframe:
@@ -221,10 +221,15 @@ class Service:
             intent = build_intent(record.decision, record.shadows, self._intent_policy, now_us)
             pairs.append((record, intent))
             self._log_record(record, intent, now_us // 1000)
-        result = self._writer.commit(CommitBatch(entry_ids=list(entry_ids), records=pairs, now_us=now_us))
-        self.counts["decisions"] += result.written
-        self.counts["decided_before"] += result.refused
-        self.counts["intents"] += sum(intent is not None for _, intent in pairs)
+        result = self._writer.commit(
+            CommitBatch(entry_ids=entry_ids, group=self._reader.group, records=pairs, now_us=now_us)
+        )
+        written = set(result.written)
+        self.counts["decisions"] += len(written)
+        self.counts["decided_before"] += len(result.refused)
+        self.counts["intents"] += sum(
+            intent is not None and record.decision.decision_id in written for record, intent in pairs
+        )
 
     def _log_record(self, record: DecisionRecord, intent: Mapping[str, object] | None, now_ms: int) -> None:
         symbol = record.decision.symbol
@@ -241,8 +246,3 @@ def _telemetry(record: DecisionRecord, intent: Mapping[str, object]) -> str:
     breakdown = intent["model_breakdown"]
     names = list(breakdown) if isinstance(breakdown, dict) else []
     return telemetry_line(record.decision, names, fallback_used=bool(intent["fallback_used"]))
-
-
-def wall_clock_us() -> int:
-    """The wall clock in microseconds since the epoch, read once per transaction by the loop."""
-    return time.time_ns() // 1000

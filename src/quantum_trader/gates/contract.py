@@ -213,8 +213,8 @@ def _with_floor(line: GateResult, n: int, cycles: int, policy: ContractPolicy) -
     more_events = max(policy.min_events - n, math.ceil(more_cycles * n / cycles), line.more_events or 0)
     more_cycles = max(more_cycles, math.ceil(more_events * cycles / n))
     reason = (
-        f"{n} valid events in {cycles} cycles; nothing is concluded under "
-        f"{policy.min_events} events and {policy.min_cycles} cycles."
+        f"Nothing is concluded yet: valid events {n} of at least {policy.min_events}, "
+        f"cycles {cycles} of at least {policy.min_cycles}."
     )
     line = replace(line, state=GateState.INSUFFICIENT, reason=reason)
     return replace(line, more_events=more_events, more_cycles=more_cycles)

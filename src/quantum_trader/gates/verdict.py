@@ -1,6 +1,7 @@
 """The verdict over the contract alone: PROMOTE, REJECT, HOLD or INVALID, and why.
 
-- It is taken at the last complete cycle's end: later events and outcomes are not seen.
+- It is taken at the last complete cycle's end: later events and outcomes are not seen. Before the first cycle's end
+  the lines show what there is, and conclude nothing.
 - INVALID: the sample has faults, or the policy is not the one whose digest was recorded beforehand.
 - PROMOTE: enough gates PASS (INSUFFICIENT is no pass), on enough events and cycles.
 - REJECT: so many gates FAIL that the remaining ones cannot make up the number.
@@ -10,6 +11,7 @@ Sections B (vetoes), C (evidence) and D (deployment checks) of GATES.md are not 
 whatever the state is, no promotion follows from this verdict.
 """
 
+from collections.abc import Sequence
 from dataclasses import dataclass
 from enum import StrEnum
 from typing import Any
@@ -109,12 +111,13 @@ def judge_contract(sample: Sample, policy: ContractPolicy = DEFAULT, recorded_di
         recorded_digest: Of the policy, as recorded before the window; any other policy makes the verdict INVALID.
     """
     faults = sample.faults()
+    # A broken sample is not cut: what is broken may lie after the cycle's end, and then the lines would hide it.
+    # Before the first cycle's end there is nothing to conclude, but the numbers so far are worth a look.
+    seen = sample if faults or not sample.complete_cycles else sample.to_cycle_end()
     if recorded_digest is not None and recorded_digest != policy.digest:
         faults += (f"the policy's digest is {policy.digest[:12]}, recorded beforehand was {recorded_digest[:12]}",)
-    # Broken data is shown as it is: cutting it at a cycle end could hide what is broken.
-    seen = sample if sample.faults() else sample.to_cycle_end()
     gates = contract_gates(seen, policy)
-    state = VerdictState.INVALID if faults else _decide(gates, policy)
+    state = VerdictState.INVALID if faults else decide([gate.state for gate in gates], policy.passes_needed)
     return Verdict(
         state=state,
         scope=PLAIN_ONLY if policy.rule == PLAIN else CONTRACT_ONLY,
@@ -136,11 +139,14 @@ def _count(gates: tuple[GateResult, ...], state: GateState) -> int:
     return sum(gate.state is state for gate in gates)
 
 
-def _decide(gates: tuple[GateResult, ...], policy: ContractPolicy) -> VerdictState:
-    # Too few events or cycles make every gate INSUFFICIENT, which is neither enough passes nor enough failures.
-    if _count(gates, GateState.PASS) >= policy.passes_needed:
+def decide(states: Sequence[GateState], passes_needed: int) -> VerdictState:
+    """PROMOTE, REJECT or HOLD from the gates' states alone.
+
+    Too few events or cycles make every gate INSUFFICIENT: neither enough passes nor enough failures, hence HOLD.
+    """
+    if states.count(GateState.PASS) >= passes_needed:
         return VerdictState.PROMOTE
-    if len(gates) - _count(gates, GateState.FAIL) < policy.passes_needed:
+    if len(states) - states.count(GateState.FAIL) < passes_needed:
         return VerdictState.REJECT
     return VerdictState.HOLD
 

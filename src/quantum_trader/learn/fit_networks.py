@@ -17,7 +17,7 @@ from quantum_trader.learn.networks import NETWORKS, Scaled, channel_statistics, 
 from quantum_trader.learn.options import TrainOptions
 from quantum_trader.learn.progress import Progress
 
-LEARNING_RATES = {"nhits": 1e-3, "patchtst": 3e-4}
+LEARNING_RATES = {"nhits": 2e-4, "patchtst": 1e-4}
 WEIGHT_DECAY = 1e-2
 _MAX_NORM = 1.0
 

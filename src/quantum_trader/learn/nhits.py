@@ -64,7 +64,7 @@ class Stack(nn.Module):
 class NHiTS(nn.Module):
     """Sequences (B, 128, 8) to logits of a rise (B,)."""
 
-    def __init__(self, dropout: float = 0.1) -> None:
+    def __init__(self, dropout: float = 0.4) -> None:
         super().__init__()
         shapes = zip(RATES, BACK_KNOTS, AHEAD_KNOTS, strict=True)
         self.stacks = nn.ModuleList(Stack(*shape, dropout) for shape in shapes)

@@ -24,7 +24,7 @@ _PATCHES = SEQUENCE_LENGTH // PATCH
 class PatchTST(nn.Module):
     """Sequences (B, 128, 8) to logits of a rise (B,)."""
 
-    def __init__(self, dropout: float = 0.1) -> None:
+    def __init__(self, dropout: float = 0.2) -> None:
         super().__init__()
         self.patch_embedding = nn.Linear(PATCH * _CHANNELS, WIDTH)
         self.pos_encoding = nn.Parameter(torch.randn(1, _PATCHES, WIDTH) * 0.02)

@@ -28,6 +28,15 @@ def list_artefacts(folder: Path) -> list[StoreEntry]:
     return [_entry(path) for path in _folders(folder)]
 
 
+def present(folder: Path) -> list[str]:
+    """Short names of the models that have an artefact here, by the folders' names, in alphabetical order.
+
+    Raises:
+        ArtefactError: if the folder does not exist.
+    """
+    return sorted({path.name.rpartition("_v")[0] for path in _folders(folder)})
+
+
 def newest(folder: Path, model: str) -> Artefact:
     """The newest artefact of a model by the stamp in its folder's name, verified.
 

@@ -1,0 +1,118 @@
+"""The only wiring place: from settings to a service with its bus, models, shadows and log."""
+
+import contextlib
+import logging
+import sys
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import structlog
+from structlog.typing import Processor
+
+from quantum_trader.bus.client import connect, durability
+from quantum_trader.bus.names import StreamNames
+from quantum_trader.bus.reader import BarReader, DecisionReader
+from quantum_trader.bus.writer import BarWriter, DecisionWriter
+from quantum_trader.clock import now_us
+from quantum_trader.core.predictions import MODELS
+from quantum_trader.engine.loading import ModelSpec, load_cast
+from quantum_trader.engine.service import Service, ServiceConfig
+from quantum_trader.engine.shadow import ShadowRing
+from quantum_trader.release.ledger import granted_digests, read_grants
+from quantum_trader.settings import Settings
+
+MS_PER_HOUR = 3_600_000
+
+
+def configure_logging(log_format: str) -> None:
+    """Send the log to standard error: JSON lines with the text under `message`, or a console's layout."""
+    shared: list[Processor] = [
+        structlog.stdlib.add_log_level,
+        structlog.processors.TimeStamper(fmt="iso", utc=True),
+        structlog.processors.EventRenamer("message"),
+    ]
+    renderer = (
+        structlog.processors.JSONRenderer()
+        if log_format == "json"
+        else structlog.dev.ConsoleRenderer(event_key="message")
+    )
+    handler = logging.StreamHandler(sys.stderr)
+    handler.setFormatter(
+        structlog.stdlib.ProcessorFormatter(
+            foreign_pre_chain=shared,
+            processors=[structlog.stdlib.ProcessorFormatter.remove_processors_meta, renderer],
+        )
+    )
+    root = logging.getLogger()
+    root.handlers = [handler]
+    root.setLevel(logging.INFO)
+
+
+def model_specs(settings: Settings) -> list[ModelSpec]:
+    """The models that are configured: those with a path."""
+    configured = [(name, settings.models[name]) for name in MODELS if name in settings.models]
+    return [
+        ModelSpec(name, model.model_path, model.shadow_only)
+        for name, model in configured
+        if model.model_path is not None
+    ]
+
+
+@dataclass(frozen=True)
+class Wired:
+    """A service that is ready to run, and what has to be known of it."""
+
+    service: Service
+    shadows: ShadowRing
+
+
+@contextlib.contextmanager
+def wire_service(settings: Settings) -> Iterator[Wired]:
+    """Everything `quantum run` needs, closed again when the block ends.
+
+    Raises:
+        QuantumError: one line, if a file, the ledger, a model or the bus does not let it run.
+    """
+    cast = load_cast(model_specs(settings), granted_digests(read_grants(settings.ledger)))
+    shadows = ShadowRing(cast.shadows, settings.shadow_grace_ms)
+    client = connect(settings.redis_url)
+    try:
+        names = StreamNames(settings.stream_prefix)
+        reader = BarReader(client, names, settings.group, settings.consumer)
+        retention = int(settings.retention_hours * MS_PER_HOUR)
+        writer = DecisionWriter(client, names, durability(client), retention_ms=retention)
+        config = ServiceConfig(settings.symbols, settings.timeframe, settings.linger_ms, settings.claim_idle_ms)
+        policies = (settings.vote_policy(), settings.intent_policy())
+        shadows.start()
+        yield Wired(Service(config, reader, writer, cast, shadows, policies, now_us=now_us), shadows)
+    finally:
+        shadows.close()
+        client.close()
+
+
+@contextlib.contextmanager
+def wire_bar_writer(settings: Settings) -> Iterator[BarWriter]:
+    """A writer of the bar stream, closed when the block ends."""
+    client = connect(settings.redis_url)
+    try:
+        yield BarWriter(client, StreamNames(settings.stream_prefix))
+    finally:
+        client.close()
+
+
+@contextlib.contextmanager
+def wire_decision_reader(settings: Settings) -> Iterator[DecisionReader]:
+    """A reader of decisions and intents, closed when the block ends."""
+    client = connect(settings.redis_url)
+    try:
+        yield DecisionReader(client, StreamNames(settings.stream_prefix))
+    finally:
+        client.close()
+
+
+def write_ready_file(path: Path | None) -> None:
+    """Tell whoever waits that the engine is ready."""
+    if path is not None:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        path.write_text("ready\n", encoding="utf-8")

@@ -1,0 +1,200 @@
+"""Closed bars as an exchange forms them, none missing: websocket candles, and REST wherever those have a hole.
+
+- An update carries the whole candle so far. A candle is closed when the next one of its pair begins on the same
+  connection: its last update was then its final one.
+- After a reconnect nothing that was seen before counts as final. Bars that closed meanwhile are fetched by REST.
+- A pair in which nobody trades, or whose frame was lost, begins no candle: `grace_ms` after its bar should have
+  closed it is fetched by REST.
+- Bars of a pair come in order, each once. What the exchange itself does not have (a halt) is left out.
+"""
+
+import asyncio
+import contextlib
+from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from typing import Any
+
+from quantum_trader.core.bars import Bar, check_bar
+from quantum_trader.core.errors import ConfigError
+from quantum_trader.market.exchange import Exchange, ExchangeError, Retries, open_exchange
+
+_PAUSE_S = 1.0
+"""Between attempts to reconnect, and between questions for a bar that the exchange does not have yet."""
+
+
+def _quiet(text: str) -> None:
+    """Notices that nobody reads."""
+
+
+async def closed_bars(
+    exchange: str,
+    pairs: Sequence[str],
+    timeframe: str,
+    clock: Callable[[], int],
+    since_ms: int | None = None,
+    grace_ms: int = 3_000,
+    notice: Callable[[str], None] = _quiet,
+    config: Mapping[str, Any] | None = None,
+    retries: Retries | None = None,
+) -> AsyncIterator[Bar]:
+    """Every closed bar of the pairs from now on, or from `since_ms`; ends only by an error or by the caller.
+
+    A caller that stops early closes the generator (`contextlib.aclosing`), and with it the connection.
+
+    Args:
+        exchange: ccxt's name, such as binance.
+        pairs: BTC/USDT for spot, BTC/USDT:USDT for the perpetual future.
+        timeframe: Such as 5m.
+        clock: The time in milliseconds since the epoch.
+        since_ms: Open of the first bar wanted; None starts with the bar that is forming.
+        grace_ms: How long after its end a bar may stay unfinished on the websocket.
+        notice: Told in one line of every reconnect and of bars fetched by REST.
+        config: Merged into ccxt's configuration of the exchange.
+        retries: Of every REST request; when they are used up, the next round begins.
+
+    Raises:
+        ConfigError: if exchange, pair or timeframe is unknown or the exchange streams no candles.
+        ExchangeError: if the exchange cannot be reached at the start, or refuses the subscription.
+        BarError: if it sends a bar that breaks a rule.
+    """
+    async with open_exchange(exchange, pairs, timeframe, config, retries) as opened:
+        if not opened.client.has.get("watchOHLCV"):
+            raise ConfigError(f"{exchange} streams no candles")
+        queue: asyncio.Queue[Bar] = asyncio.Queue()
+        first = None if since_ms is None else -(-since_ms // opened.interval) * opened.interval
+        followers = [_Follower(opened, pair, queue, clock, first, grace_ms, notice) for pair in pairs]
+        tasks = [asyncio.create_task(follower.follow()) for follower in followers]
+        try:
+            while True:
+                yield await _next(queue, tasks)
+        finally:
+            for task in tasks:
+                task.cancel()
+            await asyncio.gather(*tasks, return_exceptions=True)
+
+
+async def _next(queue: asyncio.Queue[Bar], tasks: list[asyncio.Task[None]]) -> Bar:
+    """The next bar, or the error that ended a follower."""
+    getter = asyncio.create_task(queue.get())
+    try:
+        await asyncio.wait([getter, *tasks], return_when=asyncio.FIRST_COMPLETED)
+        if getter.done():
+            return getter.result()
+        for task in tasks:
+            if task.done():
+                task.result()
+        raise ExchangeError("a follower of the exchange ended")
+    finally:
+        getter.cancel()
+        with contextlib.suppress(asyncio.CancelledError):
+            await getter
+
+
+class _Follower:
+    """Follows one pair. `_next_open` is the bar to be given out next: whatever happens, it moves only by giving out."""
+
+    def __init__(
+        self,
+        exchange: Exchange,
+        pair: str,
+        queue: asyncio.Queue[Bar],
+        clock: Callable[[], int],
+        first_open: int | None,
+        grace_ms: int,
+        notice: Callable[[str], None],
+    ) -> None:
+        self._exchange, self._pair, self._queue = exchange, pair, queue
+        self._clock, self._grace_ms, self._notice = clock, grace_ms, notice
+        self._next_open = first_open
+        self._forming: Bar | None = None
+        self._connection = 0
+
+    async def follow(self) -> None:
+        """Give out bars for ever."""
+        import ccxt
+
+        if self._next_open is not None:
+            await self._catch_up()
+        while True:
+            try:
+                rows = await asyncio.wait_for(self._watch(), self._patience_s())
+            except TimeoutError:
+                await self._catch_up()
+                continue
+            except ccxt.NetworkError as error:
+                self._forming = None
+                self._notice(f"{self._pair}: connection lost ({type(error).__name__}), reconnecting")
+                await asyncio.sleep(_PAUSE_S)
+                await self._catch_up()
+                continue
+            except ccxt.BaseError as error:
+                raise ExchangeError(f"{self._exchange.name}: {self._pair}: {error}") from error
+            for row in rows:
+                await self._take(self._exchange.bar(self._pair, row))
+
+    async def _watch(self) -> list[list[float]]:
+        rows: list[list[float]] = await self._exchange.client.watch_ohlcv(self._pair, self._exchange.timeframe)
+        if self._connection != self._exchange.connections:
+            self._connection = self._exchange.connections
+            self._forming = None
+        return rows
+
+    def _patience_s(self) -> float | None:
+        """Seconds until the bar that is due should have closed on the websocket; at least a pause."""
+        if self._next_open is None:
+            return None
+        due = self._next_open + self._exchange.interval + self._grace_ms
+        return max((due - self._clock()) / 1000, _PAUSE_S)
+
+    async def _take(self, bar: Bar) -> None:
+        """One update of a candle."""
+        if self._next_open is None:
+            self._next_open = bar.ts_open
+        if self._forming is not None and bar.ts_open > self._forming.ts_open == self._next_open:
+            self._give(self._forming)
+        if bar.ts_open > self._next_open:
+            await self._catch_up(bar.ts_open)
+        if bar.ts_open >= self._next_open:
+            self._forming = bar
+
+    async def _catch_up(self, before: int | None = None) -> None:
+        """Fetch the closed bars that are due, up to one that has begun already or else up to the clock.
+
+        A failure leaves everything due: the next round asks again.
+        """
+        if self._next_open is None:
+            return
+        stop = before if before is not None else self._clock() // self._exchange.interval * self._exchange.interval
+        fetched = 0
+        try:
+            while self._next_open < stop:
+                limit = self._exchange.page_size(self._pair)
+                page = await self._exchange.fetch(self._pair, self._next_open, limit)
+                due = [bar for bar in page if self._next_open <= bar.ts_open < stop]
+                for bar in due:
+                    self._give(bar)
+                fetched += len(due)
+                if not due and not self._skip_hole(page, stop, limit):
+                    break
+        except ExchangeError as error:
+            self._notice(f"{self._pair}: {error}")
+        if fetched:
+            self._notice(f"{self._pair}: {fetched} bars fetched by REST")
+
+    def _skip_hole(self, page: list[Bar], stop: int, limit: int) -> bool:
+        """Step over bars that the exchange has not; False where they may still come."""
+        if self._next_open is None:
+            return False
+        later = [bar.ts_open for bar in page if bar.ts_open >= stop]
+        window = limit * self._exchange.interval
+        if later:
+            self._next_open = later[0]
+        elif self._next_open + window <= stop:
+            self._next_open += window
+        else:
+            return False
+        return True
+
+    def _give(self, bar: Bar) -> None:
+        check_bar(bar)
+        self._queue.put_nowait(bar)
+        self._next_open = bar.ts_close

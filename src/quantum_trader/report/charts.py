@@ -1,0 +1,296 @@
+"""The charts of a report as inline SVG, each with what it shows in words."""
+
+import math
+from dataclasses import dataclass
+
+import matplotlib.dates as mdates
+import numpy as np
+from matplotlib.axes import Axes
+from matplotlib.figure import Figure
+from matplotlib.patches import Rectangle
+from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
+
+from quantum_trader.core.predictions import DISPLAY_NAMES
+from quantum_trader.report.flips import Flips
+from quantum_trader.report.model import ModelReport, ReportData
+from quantum_trader.report.svg import Ink, figure, inline, quiet, style
+from quantum_trader.report.views import (
+    CONFIDENCE_EDGES,
+    DAY_MS,
+    AgreementView,
+    FloatArray,
+    IntArray,
+    PriceView,
+    ReliabilityView,
+    SharesView,
+)
+from quantum_trader.report.words import basis_points, percent
+
+
+@dataclass(frozen=True, slots=True)
+class Chart:
+    """A drawing, or the sentence that stands in its place.
+
+    Attributes:
+        name: Unique in the report.
+        title: Above it.
+        caption: How to read it.
+        svg: The drawing; empty where there is nothing to draw.
+        missing: Why there is nothing to draw; empty where there is something.
+    """
+
+    name: str
+    title: str
+    caption: str
+    svg: str = ""
+    missing: str = ""
+
+
+def draw_all(data: ReportData) -> list[Chart]:
+    """Every chart of a report; none without decisions."""
+    if data.charts is None:
+        return []
+    who = DISPLAY_NAMES[data.judged] if data.judged else "the shadow"
+    with style():
+        return [
+            reliability_chart(data.charts.reliability, who),
+            confidence_chart(data.models, data.judged),
+            agreement_chart(data.charts.agreement),
+            shares_chart(data.charts.shares),
+            flips_chart(data.charts.flips, who),
+            *(price_chart(view) for view in data.charts.prices),
+        ]
+
+
+def reliability_chart(view: ReliabilityView | None, who: str) -> Chart:
+    """Share of rises against stated p_up, with intervals, above the histogram of p_up."""
+    title = f"Does {who} mean what it says?"
+    if view is None or not view.n:
+        why = "No model was judged." if view is None else f"No outcome of {who} is known yet."
+        return Chart("reliability", title, "", missing=why)
+    caption = (
+        f"How often the price rose against the stated probability of a rise, in {len(view.points)} bins of about equal "
+        f"size; bars are 95% intervals (Wilson, effective size by cycles of 49 bars). On the dashed line it means "
+        f"exactly what it says. {view.n:,} events, expected calibration error {view.ece:.3f}, Brier score "
+        f"{view.brier:.4f} (always saying {view.base:.3f} would score {view.base * (1 - view.base):.4f})."
+    )
+    drawing = figure(4.0)
+    top, bottom = drawing.subplots(2, 1, sharex=True, height_ratios=[4, 1])
+    x = np.array([point.mean_p for point in view.points])
+    y = np.array([point.frequency for point in view.points])
+    low = np.array([point.low for point in view.points])
+    high = np.array([point.high for point in view.points])
+    span = _padded(min(x.min(), view.edges[0]), max(x.max(), view.edges[-1]))
+    reach = _padded(min(low.min(), x.min()), max(high.max(), x.max()))
+    top.plot([0, 1], [0, 1], color=Ink.MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
+    top.axhline(view.base, color=Ink.LINE, linewidth=1.2)
+    top.vlines(x, low, high, color=Ink.ACCENT, linewidth=1.6, alpha=0.6)
+    top.plot(x, y, color=Ink.ACCENT, linewidth=1.2, marker="o", markersize=5, markeredgewidth=0)
+    top.set(xlim=span, ylim=reach, ylabel="share that rose")
+    top.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+    bottom.bar(view.edges[:-1], view.counts, np.diff(view.edges) * 0.92, align="edge", color=Ink.ACCENT, alpha=0.45)
+    bottom.set(ylabel="events", xlabel="stated probability of a rise, p_up")
+    bottom.yaxis.set_major_locator(MaxNLocator(2, integer=True))
+    bottom.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    drawing.align_ylabels()
+    words = ", ".join(f"p {point.mean_p:.2f}: {point.frequency:.2f}" for point in view.points)
+    return _chart("reliability", title, caption, drawing, f"Reliability diagram of {who}. Rises per bin: {words}.")
+
+
+def confidence_chart(models: tuple[ModelReport, ...], judged: str | None) -> Chart:
+    """One histogram of confidence per model."""
+    title = "How sure is each model?"
+    caption = (
+        "Distribution of confidence, max(p_up, 1 − p_up), as a share of each model's valid answers; the judged model is "
+        "highlighted. A contract gate asks for a standard deviation (sd) of at least 0.05."
+    )
+    drawing = figure(4.0)
+    rows = (len(models) + 1) // 2
+    grid = drawing.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
+    for axes, model in zip(grid, models, strict=False):
+        total = max(1, int(model.confidences.sum()))
+        colour = Ink.ACCENT if model.name == judged else Ink.MUTED
+        widths = np.diff(CONFIDENCE_EDGES) * 0.9
+        axes.bar(CONFIDENCE_EDGES[:-1], model.confidences / total, widths, align="edge", color=colour, alpha=0.75)
+        spread = model.summary.spread.value
+        axes.set_title(model.display + ("  no answers" if math.isnan(spread) else f"  sd {spread:.3f}"))
+        axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
+        axes.yaxis.set_major_locator(MaxNLocator(3))
+        axes.set_xlim(0.5, _top(models))
+    for axes in grid[len(models) :]:
+        axes.set_visible(False)
+    drawing.supxlabel("confidence", fontsize=9.5, color=Ink.MUTED)
+    words = ", ".join(f"{model.display} mean {model.summary.confidence.value:.3f}" for model in models)
+    return _chart("confidence", title, caption, drawing, f"Histograms of confidence per model: {words}.")
+
+
+def agreement_chart(view: AgreementView) -> Chart:
+    """A matrix of how often two take the same action."""
+    title = "Who agrees with whom?"
+    caption = (
+        "Share of decisions on which two took the same action (BUY, SELL or HOLD), where both answered. A voter is part "
+        "of the ensemble and agrees with it for that reason alone; a shadow is not."
+    )
+    names = [DISPLAY_NAMES.get(name, name.capitalize()) for name in view.names]
+    drawing = figure(4.0)
+    axes = drawing.subplots()
+    m = len(names)
+    for i in range(m):
+        for j in range(m):
+            share = float(view.share[i, j])
+            depth = 0.0 if i == j or math.isnan(share) else 0.06 + 0.6 * share**1.5
+            box = Rectangle((j - 0.47, i - 0.46), 0.94, 0.92, facecolor=Ink.ACCENT, alpha=depth, linewidth=0)
+            axes.add_patch(box)
+            weight = "bold" if m - 1 in (i, j) else "normal"
+            text = "" if i == j else percent(share, 0)
+            axes.text(j, i, text, ha="center", va="center", fontsize=11, fontweight=weight)
+    axes.set(xlim=(-0.5, m - 0.5), ylim=(m - 0.5, -0.5))
+    axes.set_xticks(range(m), names)
+    axes.set_yticks(range(m), names)
+    axes.tick_params(labelcolor=Ink.TEXT)
+    axes.xaxis.tick_top()
+    quiet(axes)
+    pairs = [(i, j) for i in range(m) for j in range(i + 1, m)]
+    words = ", ".join(f"{names[i]} and {names[j]} {percent(float(view.share[i, j]), 0)}" for i, j in pairs)
+    return _chart("agreement", title, caption, drawing, f"Agreement matrix: {words}.")
+
+
+def shares_chart(view: SharesView) -> Chart:
+    """Stacked shares of the three actions over time, a strip for each model and the ensemble."""
+    title = "What do they say over time?"
+    caption = (
+        f"Share of BUY (top), HOLD (middle) and SELL (bottom) in periods of {view.bars:,} "
+        f"bar{'s' if view.bars > 1 else ''}; an empty period had no answer."
+    )
+    drawing = figure(4.0)
+    names = ["ensemble", *(name for name in view.shares if name != "ensemble")]
+    strips = drawing.subplots(len(names), 1, sharex=True, squeeze=False).ravel()
+    left, width = _days(view.edges[:-1]), np.diff(_days(view.edges))
+    for axes, name in zip(strips, names, strict=True):
+        sell, hold, buy = np.nan_to_num(view.shares[name]).T
+        axes.bar(left, sell, width, align="edge", color=Ink.SELL, linewidth=0, label="SELL")
+        axes.bar(left, hold, width, bottom=sell, align="edge", color=Ink.HOLD, linewidth=0, label="HOLD")
+        axes.bar(left, buy, width, bottom=sell + hold, align="edge", color=Ink.BUY, linewidth=0, label="BUY")
+        axes.set(ylim=(0, 1), xlim=(left[0], left[-1] + width[-1]), yticks=[])
+        axes.set_ylabel(
+            DISPLAY_NAMES.get(name, "Ensemble"), rotation=0, ha="right", va="center", color=Ink.TEXT, labelpad=6
+        )
+        quiet(axes)
+    _dates(strips[-1])
+    handles, labels = strips[0].get_legend_handles_labels()
+    drawing.legend(handles[::-1], labels[::-1], loc="outside upper right", ncols=3, handlelength=1, handleheight=0.9)
+    words = ", ".join(
+        f"{DISPLAY_NAMES.get(name, 'ensemble')} mean BUY {percent(_mean(view.shares[name][:, 2]), 0)}, "
+        f"SELL {percent(_mean(view.shares[name][:, 0]), 0)}"
+        for name in names
+    )
+    return _chart("shares", title, caption, drawing, f"Action shares over time: {words}.")
+
+
+def flips_chart(flips: Flips | None, who: str) -> Chart:
+    """Cumulative after-cost log return of the decisions that the shadow's vote would have changed."""
+    title = f"What if {who} had voted?"
+    if flips is None or not flips.settled:
+        why = _no_flips(flips, who)
+        return Chart("flips", title, "", missing=why)
+    curve = flips.curve
+    thinned = f" Each point sums {curve.per_point} flips, the band spans what lies between." * (curve.per_point > 1)
+    caption = (
+        f"A counterfactual, not part of the verdict: the recorded votes are counted again with {who} at weight "
+        f"{flips.weight:g}. Cumulative log return after a cost of {flips.cost:g} per unit of turnover, of the "
+        f"{flips.settled:,} flipped decisions whose outcome is known; each is held 12 bars by itself, overlapping ones "
+        f"add up, so this is no account's equity.{thinned}"
+    )
+    drawing = figure(3.4)
+    axes = drawing.subplots()
+    x, y = _days(curve.ts), 1e4 * curve.value
+    axes.axhline(0, color=Ink.MUTED, linewidth=1.0)
+    if curve.per_point > 1:
+        axes.fill_between(x, 1e4 * curve.low, 1e4 * curve.high, color=Ink.ACCENT, alpha=0.2, linewidth=0)
+    axes.step(x, y, where="post", color=Ink.ACCENT, linewidth=1.6)
+    axes.plot(x[-1:], y[-1:], marker="o", markersize=5, color=Ink.ACCENT)
+    axes.set_ylabel("basis points")
+    axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.margins(x=0.02)
+    _dates(axes)
+    label = (
+        f"Equity of flips: {flips.flipped:,} decisions flipped, {flips.settled:,} settled, together "
+        f"{basis_points(flips.total)} after cost; lowest {basis_points(float(curve.low.min()))}, "
+        f"highest {basis_points(float(curve.high.max()))}."
+    )
+    return _chart("flips", title, caption, drawing, label)
+
+
+def _no_flips(flips: Flips | None, who: str) -> str:
+    if flips is None:
+        return "No model watched in shadow, so nobody's vote is missing."
+    if not flips.flipped:
+        return f"The vote of {who} at weight {flips.weight:g} would have changed none of {flips.decisions:,} decisions."
+    return f"{flips.flipped:,} decisions would have been flipped, but no outcome of theirs is known yet."
+
+
+def price_chart(view: PriceView) -> Chart:
+    """Price of one symbol with its BUY and SELL intents."""
+    each = "one bar" if view.per_point == 1 else f"{view.per_point} bars: their last close, the band from low to high"
+    intents = f"{int(view.buys.sum()):,} BUY, {int(view.sells.sum()):,} SELL"
+    caption = f"{intents}. Each point is {each}; a larger triangle stands for more intents."
+    drawing = figure(3.2)
+    axes = drawing.subplots()
+    x = _days(view.ts)
+    axes.fill_between(x, view.low, view.high, color=Ink.MUTED, alpha=0.22, linewidth=0)
+    axes.plot(x, view.close, color=Ink.TEXT, linewidth=1.1)
+    gap = 0.035 * float(np.nanmax(view.high) - np.nanmin(view.low))
+    _marks(axes, x, view.low - gap, view.buys, "^", Ink.BUY)
+    _marks(axes, x, view.high + gap, view.sells, "v", Ink.SELL)
+    axes.margins(x=0.015, y=0.06)
+    axes.yaxis.set_major_locator(MaxNLocator(5))
+    axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
+    _dates(axes)
+    last = view.close[np.isfinite(view.close)][-1]
+    label = f"Price of {view.symbol}, last {last:,.6g}, with {intents} intents."
+    return _chart(f"price-{view.symbol.lower()}", view.symbol, caption, drawing, label)
+
+
+def _marks(axes: Axes, x: FloatArray, y: FloatArray, counts: IntArray, marker: str, colour: Ink) -> None:
+    """Markers in three sizes by how many intents they stand for."""
+    most = int(counts.max(initial=0))
+    bounds = [0, *(math.ceil(most * part) for part in (1 / 3, 2 / 3)), most]
+    for size, (above, upto) in zip((3.2, 4.6, 6.0), zip(bounds, bounds[1:], strict=False), strict=True):
+        at = (counts > above) & (counts <= upto)
+        if at.any():
+            axes.plot(x[at], y[at], linestyle="none", marker=marker, markersize=size, color=colour, markeredgewidth=0)
+
+
+def _chart(name: str, title: str, caption: str, drawing: Figure, label: str) -> Chart:
+    return Chart(name, title, caption, svg=inline(drawing, name, label))
+
+
+def _days(ts: IntArray) -> FloatArray:
+    return np.asarray(ts / DAY_MS)
+
+
+def _dates(axes: Axes) -> None:
+    axes.xaxis_date()
+    locator = mdates.AutoDateLocator(minticks=3, maxticks=6)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator, show_offset=False))
+
+
+def _thousands(value: float, _: object) -> str:
+    return f"{value:,.0f}".replace("-", "−")
+
+
+def _padded(low: float, high: float) -> tuple[float, float]:
+    pad = 0.06 * max(high - low, 0.05)
+    return max(0.0, low - pad), min(1.0, high + pad)
+
+
+def _mean(values: FloatArray) -> float:
+    known = values[~np.isnan(values)]
+    return float(known.mean()) if len(known) else math.nan
+
+
+def _top(models: tuple[ModelReport, ...]) -> float:
+    """Where the histograms end: above the largest confidence of any model."""
+    used = np.flatnonzero(np.sum([model.confidences for model in models], axis=0))
+    return float(CONFIDENCE_EDGES[used[-1] + 1]) if len(used) else 1.0

@@ -1,0 +1,123 @@
+"""Numbers and times as text, the same in the terminal and in the HTML file."""
+
+import math
+
+from quantum_trader.core.errors import format_ms
+from quantum_trader.gates.clustered import Estimate
+from quantum_trader.gates.result import ACTION_DIVERSITY, CALIBRATION, CONFIDENCE_SPREAD, SHADOW_CORRELATION, GateResult
+
+NONE = "–"
+"""Stands for a number that does not exist."""
+
+STATE_MARKS = {"PASS": "✓", "FAIL": "✗", "INSUFFICIENT": "…", "PROMOTE": "✓", "REJECT": "✗", "HOLD": "…", "INVALID": "!"}
+"""A sign beside the word, so that nothing is told by colour alone."""
+
+_SHARES = (ACTION_DIVERSITY, SHADOW_CORRELATION)
+_SIGNS = {ACTION_DIVERSITY: "≤", CONFIDENCE_SPREAD: "≥", SHADOW_CORRELATION: "≥", CALIBRATION: "≥"}
+
+
+def percent(value: float, digits: int = 1) -> str:
+    """A share in per cent.
+
+    >>> percent(0.5123)
+    '51.2%'
+    """
+    return NONE if math.isnan(value) else f"{value:.{digits}%}"
+
+
+def decimal(value: float, digits: int = 4) -> str:
+    """A number with fixed digits.
+
+    >>> decimal(float("nan"))
+    '–'
+    """
+    return NONE if math.isnan(value) else f"{value:.{digits}f}"
+
+
+def percent_se(estimate: Estimate, *, count: bool = False) -> str:
+    """A share with its standard error, both in per cent, and with `count` the events.
+
+    >>> percent_se(Estimate(0.512, 0.013, 1204, 900.0, 40), count=True)
+    '51.2% ± 1.3 (1,204)'
+    """
+    if math.isnan(estimate.value):
+        return NONE
+    text = f"{estimate.value:.1%} ± {100 * estimate.se:.1f}"
+    return f"{text} ({estimate.n:,})" if count else text
+
+
+def decimal_se(estimate: Estimate, digits: int = 3) -> str:
+    """A number with its standard error."""
+    return NONE if math.isnan(estimate.value) else f"{estimate.value:.{digits}f} ± {estimate.se:.{digits}f}"
+
+
+def basis_points(value: float) -> str:
+    """A log return in basis points, with its sign.
+
+    >>> basis_points(-0.00123)
+    '-12.3 bp'
+    """
+    return NONE if math.isnan(value) else f"{1e4 * value:+,.1f} bp"
+
+
+def gate_number(gate: GateResult) -> str:
+    """A gate's number ± standard error; Calibration's with its z."""
+    if math.isnan(gate.value):
+        return NONE
+    if gate.name in _SHARES:
+        error = "" if math.isnan(gate.se) else f" ± {100 * gate.se:.1f}"
+        return f"{gate.value:.1%}{error}"
+    error = "" if math.isnan(gate.se) else f" ± {gate.se:.4f}"
+    if gate.name == CALIBRATION:
+        return f"{gate.value:.3f}{error[:-1]} (z {gate.z:.2f})"
+    return f"{gate.value:.4f}{error}"
+
+
+def gate_threshold(gate: GateResult) -> str:
+    """What a gate's number is compared with."""
+    if math.isnan(gate.threshold):
+        return NONE
+    number = f"{gate.threshold:.1%}" if gate.name in _SHARES else f"{gate.threshold:.3f}"
+    return f"{_SIGNS[gate.name]} {number}"
+
+
+def gate_sizes(gate: GateResult) -> str:
+    """Events, raw and effective."""
+    effective = NONE if math.isnan(gate.n_effective) else f"{gate.n_effective:,.0f}"
+    return f"{gate.n:,} / {effective}"
+
+
+def minute(ts_ms: int) -> str:
+    """A time to the minute, UTC.
+
+    >>> minute(1767321393250)
+    '2026-01-02 02:36'
+    """
+    return format_ms(ts_ms)[:16].replace("T", " ")
+
+
+def price(value: float) -> str:
+    """A price with six significant digits and no exponent.
+
+    >>> price(98123.456), price(0.00001234)
+    ('98,123.5', '0.00001234')
+    """
+    digits = max(0, 5 - math.floor(math.log10(value))) if value > 0 else 2
+    text = f"{value:,.{digits}f}"
+    return text.rstrip("0").rstrip(".") if "." in text else text
+
+
+def short(digest: str) -> str:
+    """The first twelve characters of a digest."""
+    return digest[:12]
+
+
+def days(milliseconds: int) -> str:
+    """A span in days or, below two, in hours.
+
+    >>> days(90 * 60_000), days(10 * 86_400_000)
+    ('1.5 hours', '10.0 days')
+    """
+    if milliseconds < 2 * 86_400_000:
+        return f"{milliseconds / 3_600_000:.1f} hours"
+    return f"{milliseconds / 86_400_000:.1f} days"
