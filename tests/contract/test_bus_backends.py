@@ -591,9 +591,9 @@ def test_kill_9_of_the_server_loses_no_acknowledged_commit(server: EmbeddedServe
         if server.pid is not None:
             os.kill(server.pid, signal.SIGKILL)
             kills += 1
+            promised = set(acknowledged)
             server.start()
-            decisions = {decision_id(s, "5m", n * STEP) for s, n in stored(client)[0]}
-            assert decisions >= set(acknowledged[: len(acknowledged) // 5 * 5 - 5])
+            assert {decision_id(s, "5m", n * STEP) for s, n in stored(client)[0]} >= promised
         if kills >= 10:
             break
     thread.join()
@@ -603,6 +603,7 @@ def test_kill_9_of_the_server_loses_no_acknowledged_commit(server: EmbeddedServe
 
 
 def test_waitaof_waits_for_the_disk(tmp_path: Path) -> None:
+    t0=time.perf_counter()
     with EmbeddedServer(tmp_path / "everysec", appendfsync="everysec") as server, connect(server.url) as client:
         assert durability(client) is Durability.WAITAOF
         with Proxy(server.url, Faults(lose_reply=0.03)) as proxy:
@@ -610,6 +611,7 @@ def test_waitaof_waits_for_the_disk(tmp_path: Path) -> None:
             for n in range(1, 301):
                 writer.commit(a_batch([a_record(s, n, "HOLD" if n % 3 == 0 else "BUY") for s in SYMBOLS]))
             writer.close()
+        print(time.perf_counter()-t0, proxy.met)
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
         server.start()

@@ -76,7 +76,7 @@ def outputs(draw: st.DrawFn, n: int) -> ModelOutput:
     ok = np.array([status is Status.OK for status in statuses], dtype=np.bool_)
     clean: NDArray[np.float64] = np.where(ok, np.array(p_up, dtype=np.float64), np.nan)
     artefact = draw(st.sampled_from(["a" * 64, "b" * 64, ""]))
-    reason = draw(st.sampled_from(["", "no answer within the grace", "ValueError: \"ü\" \\ \n tab\t"]))
+    reason = draw(st.sampled_from(["", "no answer within the grace", 'ValueError: "ü" \\ \n tab\t']))
     return ModelOutput(clean, THRESHOLDS.actions(clean), statuses, artefact, reason)
 
 

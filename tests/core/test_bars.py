@@ -4,6 +4,7 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.core.strategies import INTERVAL, START, random_series
 
 from quantum_trader.core.bars import (
     FIELDS,
@@ -17,7 +18,6 @@ from quantum_trader.core.bars import (
     venue_symbol,
 )
 from quantum_trader.core.errors import BarError, ConfigError, format_ms
-from tests.core.strategies import INTERVAL, START, random_series
 
 GOOD = Bar("ETHUSDT", START, INTERVAL, open=100.0, high=103.0, low=99.0, close=102.0, volume=5.0)
 
@@ -222,7 +222,9 @@ class TestNames:
     def test_a_timeframe_has_a_length(self, timeframe: str, length: int) -> None:
         assert interval_ms(timeframe) == length
 
-    @pytest.mark.parametrize("timeframe", ["", "m", "0m", "00h", "-5m", "5", "5s", "5M", "1.5h", " 5m", "5 m", "٥m", "²m"])
+    @pytest.mark.parametrize(
+        "timeframe", ["", "m", "0m", "00h", "-5m", "5", "5s", "5M", "1.5h", " 5m", "5 m", "٥m", "²m"]
+    )
     def test_anything_else_is_refused_by_its_name(self, timeframe: str) -> None:
         with pytest.raises(ConfigError, match=r"^timeframe .*: expected a number and m, h or d"):
             interval_ms(timeframe)

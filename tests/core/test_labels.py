@@ -1,10 +1,10 @@
 import numpy as np
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.core.strategies import INTERVAL, random_series
 
 from quantum_trader.core.bars import BarSeries
 from quantum_trader.core.labels import DELAY, HORIZON, UNKNOWN, forward_returns, labels
-from tests.core.strategies import INTERVAL, random_series
 
 
 def brute_return(series: BarSeries, i: int, horizon: int, delay: int) -> float:

@@ -130,6 +130,12 @@ def _unsorted(make: Make) -> Sample:
     return _rebuilt(base, np.random.default_rng(1).permutation(len(base)))
 
 
+def _199_events(make: Make) -> Sample:
+    # In 25 cycles: enough of them, only the events are too few.
+    base = make(bars=25 * CYCLE, symbols=1)
+    return base.take(np.isin(np.arange(len(base)), np.arange(199) * 6))
+
+
 def _all_missing(make: Make) -> Sample:
     base = make()
     return _rebuilt(base, slice(None), p_up=np.full(len(base), np.nan))
@@ -146,7 +152,7 @@ MATRIX: dict[str, tuple[Callable[[Make], Sample], set[str]]] = {
     "empty": (lambda make: make(bars=0), NONE),
     "one row": (lambda make: make(bars=1, symbols=1), NONE),
     "all missing": (_all_missing, NONE),
-    "199 events": (lambda make: make(bars=199, symbols=1), NONE),
+    "199 events": (_199_events, NONE),
     "one cycle of many events": (lambda make: make(bars=CYCLE, symbols=100), NONE),
     "19 cycles": (lambda make: make(bars=19 * CYCLE, symbols=20), NONE),
     "duplicated": (_duplicated, NONE),
@@ -199,6 +205,16 @@ def hand_made(p: Any, action: Any, ensemble: Any, up: Any) -> Sample:
     """One event a bar on one symbol, over whole cycles."""
     n = len(p)
     return Sample.of(np.arange(n), np.zeros(n), p, action, ensemble, forward=np.where(up, 0.01, -0.01), bars=n)
+
+
+def test_too_large_a_share_fails_though_another_is_still_uncertain() -> None:
+    # BUY is 35 of every 49 bars; the rest is SELL in one cycle and HOLD in the next, which makes their errors wide.
+    bar = np.arange(20 * CYCLE)
+    action = np.where(bar % CYCLE < 35, 1, -(bar // CYCLE % 2))
+    gate = contract_gates(hand_made(np.full(len(bar), 0.6), action, action, bar % 2 == 0))[0]
+    assert (gate.state, gate.value, gate.cycles) == (FAIL, pytest.approx(35 / 49), 20)
+    sells = contract_gates(hand_made(np.full(len(bar), 0.6), np.where(action == 1, 0, action), action, bar % 2 == 0))
+    assert sells[0].state is INSUFFICIENT
 
 
 @pytest.mark.parametrize(("sells", "state"), [(3, PASS), (2, FAIL)])

@@ -68,3 +68,10 @@ def test_the_float_edge_is_just_under_its_nominal_value() -> None:
 def test_shapes_must_agree() -> None:
     with pytest.raises(ValueError, match="shapes"):
         legacy_gates(np.zeros(2, int), np.zeros(3), np.zeros(2, int))
+
+
+def test_agreement_may_start_as_low_as_it_likes() -> None:
+    agrees = np.array([0, 0, 1, 0, 1, 1])
+    outcome = legacy_gates(np.ones(6, int), np.repeat([0.55, 0.65, 0.75], 2), agrees)
+    assert [bucket.hits for bucket in outcome.buckets] == [0, 1, 2, 0]
+    assert outcome.calibrated

@@ -11,9 +11,10 @@ import pytest
 from quantum_trader.gates.policy import DEFAULT, LEGACY
 from quantum_trader.gates.result import GateState
 from quantum_trader.gates.sample import CYCLE, Sample
-from quantum_trader.gates.verdict import CONTRACT_ONLY, Verdict, VerdictState, decide, judge_contract
+from quantum_trader.gates.verdict import CONTRACT_ONLY, Verdict, VerdictState, contract_state, judge_contract
 
-PROMOTE, REJECT, HOLD, INVALID = VerdictState
+_, REJECT, HOLD, INVALID = VerdictState
+PASS, FAIL, OPEN = GateState
 
 Make = Callable[..., Sample]
 
@@ -31,35 +32,35 @@ def test_exit_codes_are_those_of_the_specification() -> None:
 
 def test_every_combination_of_four_states() -> None:
     for states in itertools.product(GateState, repeat=4):
-        verdict = decide(states, 3)
+        contract = contract_state(states, 3)
         # What could still become of the insufficient ones, both ways.
         hopeful = [GateState.PASS if state is GateState.INSUFFICIENT else state for state in states]
-        assert (verdict is PROMOTE) == (sum(state is GateState.PASS for state in states) >= 3)
-        assert (verdict is REJECT) == (decide(hopeful, 3) is REJECT)
-        assert decide(hopeful, 3) is not HOLD
+        assert (contract is PASS) == (sum(state is PASS for state in states) >= 3)
+        assert (contract is FAIL) == (contract_state(hopeful, 3) is FAIL)
+        assert contract_state(hopeful, 3) is not OPEN
 
 
 @pytest.mark.parametrize(
-    ("name", "state"),
+    ("name", "contract"),
     [
-        ("frozen", REJECT), ("always_buy", REJECT), ("coin", HOLD), ("copy_ens", PROMOTE), ("anti", REJECT),
-        ("fnoise", HOLD), ("redundant", PROMOTE), ("leak_full", PROMOTE), ("missing20", PROMOTE), ("flip1", PROMOTE),
-        ("quant4", PROMOTE), ("symconst", REJECT), ("good", PROMOTE), ("good_cal", HOLD),
+        ("frozen", FAIL), ("always_buy", FAIL), ("coin", OPEN), ("copy_ens", PASS), ("anti", FAIL),
+        ("fnoise", OPEN), ("redundant", PASS), ("leak_full", PASS), ("missing20", PASS), ("flip1", PASS),
+        ("quant4", PASS), ("symconst", FAIL), ("good", PASS), ("good_cal", OPEN),
     ],
 )  # fmt: skip
-def test_golden_study(golden: Callable[[str], Any], study: Make, name: str, state: VerdictState) -> None:
+def test_golden_study(golden: Callable[[str], Any], study: Make, name: str, contract: GateState) -> None:
     # The contract alone lets copies and leaks through, which is why no promotion follows from it.
     verdict = judge_contract(study(name))
-    assert verdict.state is state
+    assert verdict.contract is contract
+    assert verdict.state is (REJECT if contract is FAIL else HOLD)
     expected = golden("g11_e2e")["expected"]["neutral"][name]
-    assert (state is PROMOTE) == expected["final_parts"]["contract"]
+    assert (contract is PASS) == expected["final_parts"]["contract"]
     assert (verdict.cycles, verdict.bars) == (128, 128 * CYCLE)
 
 
 def test_the_scope_is_said_in_every_state(model: Make) -> None:
     good = model()
     verdicts = {
-        PROMOTE: judge_contract(good),
         REJECT: judge_contract(constant(model(herd=0.0))),
         HOLD: judge_contract(model(bars=100)),
         INVALID: judge_contract(replace(good, ensemble=np.full(len(good), 7, np.int8))),
@@ -71,6 +72,13 @@ def test_the_scope_is_said_in_every_state(model: Make) -> None:
         assert "not judged yet, so no promotion follows" in verdict.summary
         assert verdict.summary.count(".") == 1
         assert verdict.exit_code == state.exit_code
+
+
+def test_a_passed_contract_alone_never_promotes(model: Make) -> None:
+    # Sections B to D are not judged: what was not judged has not passed, and no script may read exit code 0.
+    verdict = judge_contract(model())
+    assert (verdict.contract, verdict.state, verdict.exit_code) == (PASS, HOLD, 3)
+    assert "the contract passes" in verdict.summary
 
 
 def test_too_little_is_held_with_what_it_needs(model: Make) -> None:
@@ -109,7 +117,7 @@ def test_a_duplicate_makes_it_invalid_wherever_it_lies(model: Make) -> None:
 
 def test_another_policy_than_the_recorded_one_is_invalid(model: Make) -> None:
     changed = replace(DEFAULT, agreement_min=0.5)
-    assert judge_contract(model(), changed, recorded_digest=changed.digest).state is PROMOTE
+    assert judge_contract(model(), changed, recorded_digest=changed.digest).contract is PASS
     verdict = judge_contract(model(), changed, recorded_digest=DEFAULT.digest)
     assert verdict.state is INVALID
     assert DEFAULT.digest[:12] in verdict.faults[0]
@@ -148,7 +156,8 @@ def test_the_plain_rule_stands_beside_it(model: Make) -> None:
     assert verdict.plain is not None
     assert (verdict.state, verdict.plain.ready) == (HOLD, True)
     by_plain = judge_contract(short, LEGACY)
-    assert (by_plain.state, by_plain.scope) == (PROMOTE, "contract only, plain rule")
+    assert by_plain.contract is PASS
+    assert (by_plain.state, by_plain.scope) == (HOLD, "contract only, plain rule")
     assert "no promotion follows" in by_plain.summary
 
 

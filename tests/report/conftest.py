@@ -63,7 +63,7 @@ def make_world(
     later: int = 20,
     shadow: str | None = "patchtst",
     missing: float = 0.02,
-    skill: float = 0.25,
+    skill: float = 0.09,
     seed: int = 7,
     min_consensus: int = 2,
 ) -> World:
@@ -74,7 +74,7 @@ def make_world(
     records: list[DecisionRecord] = []
     for name, series in bars.items():
         move = np.nan_to_num(np.sign(forward_returns(series)[:decisions]))
-        shared = 0.5 * rng.standard_normal(decisions) + move
+        shared = rng.standard_normal(decisions) + move
         outputs = {
             model: _answers(shared, skill, rng, f"{i}" * 64, missing if model == shadow else missing / 4)
             for i, model in enumerate(MODELS, 1)

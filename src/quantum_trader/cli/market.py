@@ -1,7 +1,7 @@
 """`quantum download-data`, `simulate-data` and `bars`: files of bars, fetched, made and described."""
 
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
@@ -33,6 +33,9 @@ def download_data(
     out: Annotated[Path, typer.Option(help="Parquet file to write; one that exists is extended.")] = Path(
         "bars.parquet"
     ),
+    exchange_config: Annotated[
+        Path | None, typer.Option(help="JSON file merged into ccxt's configuration of the exchange: proxies, URLs.")
+    ] = None,
 ) -> None:
     """Download bars from an exchange into a Parquet file.
 
@@ -45,11 +48,12 @@ def download_data(
     from quantum_trader.market.download import download, kept_bars
     from quantum_trader.market.timerange import TimeRange, parse_timerange
 
+    config = _exchange_config(exchange_config)
     ranged = parse_timerange(timerange) if timerange else TimeRange()
     console = Console(stderr=True, highlight=False)
     try:
         with _Bars(console) as bars:
-            series = download(exchange, _split(pairs), timeframe, ranged, out, now_ms(), bars.show)
+            series = download(exchange, _split(pairs), timeframe, ranged, out, now_ms(), bars.show, config)
     except (KeyboardInterrupt, QuantumError) as error:
         kept = kept_bars(out)
         if kept:
@@ -58,6 +62,19 @@ def download_data(
             raise Finish(_INTERRUPTED) from None
         raise
     _describe(Console(highlight=False), out, list(series))
+
+
+def _exchange_config(path: Path | None) -> dict[str, Any]:
+    import msgspec
+
+    from quantum_trader.core.errors import ConfigError
+
+    if path is None:
+        return {}
+    try:
+        return msgspec.json.decode(path.read_bytes(), type=dict[str, Any])
+    except (OSError, msgspec.DecodeError) as error:
+        raise ConfigError(f"{path}: no JSON object of ccxt settings ({error})") from None
 
 
 def simulate_data(
@@ -129,7 +146,7 @@ def _describe(console: "Console", path: Path, symbols: list[str] | None = None, 
     found = [examine(series) for symbol, series in held.items() if symbols is None or symbol in symbols]
     interval = next(iter(held.values())).interval
     source = read_source(path)
-    console.print(f"{path}: bars of {timeframe_name(interval)}, source: {source or 'not written in the file'}")
+    console.print(f"{path}: bars of {timeframe_name(interval)}, source: {source or 'not in the file'}", soft_wrap=True)
     _print_series(console, found)
     _print_gaps(console, found, max_gaps)
     return not _print_defects(console, found)
@@ -141,7 +158,7 @@ def _print_series(console: "Console", found: "list[Quality]") -> None:
 
     from quantum_trader.core.errors import format_ms
 
-    held = Table("symbol", "bars", "first opens", "last opens", "gaps", "missing bars", box=SIMPLE, padding=_PADDING)
+    held = Table("symbol", "bars", "first opens", "last opens", "gaps", "missing", box=SIMPLE, padding=_PADDING)
     odd = Table("symbol", "no trade", "flat", "largest move", "breaking a rule", box=SIMPLE, padding=_PADDING)
     for own in found:
         holes = (f"{len(own.gaps):,}", f"{own.missing:,}")

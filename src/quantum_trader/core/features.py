@@ -16,7 +16,7 @@ import numpy as np
 import talib
 from numpy.typing import NDArray
 
-from quantum_trader.core.bars import WINDOW, FloatArray
+from quantum_trader.core.bars import FIELDS, WINDOW, FloatArray
 from quantum_trader.core.errors import FeatureError
 
 VERSION = 1
@@ -201,10 +201,14 @@ def compute(window: FloatArray) -> Features:
         window: Open, high, low, close, volume of 512 closed bars without a gap, shape (5, 512), oldest first.
 
     Raises:
-        FeatureError: if the shape differs or any feature is not finite; the first such feature is named.
+        FeatureError: if the shape differs or any value or feature is not finite; the first such one is named.
     """
     if window.shape != (5, WINDOW):
         raise FeatureError(f"window of shape {window.shape}: features need (5, {WINDOW})")
+    whole = np.isfinite(window)
+    # Looked for here, because TA-Lib skips leading NaNs: such a window would give finite numbers of a shorter one.
+    if not whole.all():
+        raise FeatureError(f"window: {FIELDS[int(whole.all(axis=1).argmin())]} is not finite")
     columns = _columns(np.ascontiguousarray(window))
     row = np.array([column[-1] for column in columns.values()], dtype=np.float32)
     sequence = np.empty((SEQUENCE_LENGTH, len(SEQUENCE_NAMES)), dtype=np.float32)

@@ -3,12 +3,11 @@
 - It is taken at the last complete cycle's end: later events and outcomes are not seen. Before the first cycle's end
   the lines show what there is, and conclude nothing.
 - INVALID: the sample has faults, or the policy is not the one whose digest was recorded beforehand.
-- PROMOTE: enough gates PASS (INSUFFICIENT is no pass), on enough events and cycles.
-- REJECT: so many gates FAIL that the remaining ones cannot make up the number.
-- HOLD: everything else; every open item says how much more it needs.
+- REJECT: the contract is failed: so many gates FAIL that the remaining ones cannot make up the number.
+- HOLD: everything else, a passed contract too; every open item says how much more it needs.
 
-Sections B (vetoes), C (evidence) and D (deployment checks) of GATES.md are not judged here. The scope says so, and
-whatever the state is, no promotion follows from this verdict.
+PROMOTE needs sections A to D of GATES.md together. Sections B (vetoes), C (evidence) and D (deployment checks) are not
+judged here, and what was not judged has not passed: this verdict never is PROMOTE, and its exit code never 0.
 """
 
 from collections.abc import Sequence
@@ -50,7 +49,8 @@ class Verdict:
     """A judgement with everything it rests on.
 
     Attributes:
-        state: PROMOTE, REJECT, HOLD or INVALID.
+        state: REJECT, HOLD or INVALID; PROMOTE needs the sections that are not judged yet.
+        contract: Whether the contract (section A) passes, fails or is insufficient.
         scope: What was judged.
         summary: One sentence for people.
         gates: The four lines.
@@ -66,6 +66,7 @@ class Verdict:
     """
 
     state: VerdictState
+    contract: GateState
     scope: str
     summary: str
     gates: tuple[GateResult, ...]
@@ -89,6 +90,7 @@ class Verdict:
         return {
             "state": self.state.value,
             "exit_code": self.exit_code,
+            "contract": self.contract.value,
             "scope": self.scope,
             "summary": self.summary,
             "gates": [gate.to_dict() for gate in self.gates],
@@ -117,11 +119,14 @@ def judge_contract(sample: Sample, policy: ContractPolicy = DEFAULT, recorded_di
     if recorded_digest is not None and recorded_digest != policy.digest:
         faults += (f"the policy's digest is {policy.digest[:12]}, recorded beforehand was {recorded_digest[:12]}",)
     gates = contract_gates(seen, policy)
-    state = VerdictState.INVALID if faults else decide([gate.state for gate in gates], policy.passes_needed)
+    contract = contract_state([gate.state for gate in gates], policy.passes_needed)
+    failed = contract is GateState.FAIL
+    state = VerdictState.INVALID if faults else VerdictState.REJECT if failed else VerdictState.HOLD
     return Verdict(
         state=state,
+        contract=contract,
         scope=PLAIN_ONLY if policy.rule == PLAIN else CONTRACT_ONLY,
-        summary=_summary(state, gates, faults, policy),
+        summary=_summary(contract, gates, faults, policy),
         gates=gates,
         rows=len(seen),
         valid=int(seen.valid.sum()),
@@ -130,7 +135,7 @@ def judge_contract(sample: Sample, policy: ContractPolicy = DEFAULT, recorded_di
         policy=policy,
         faults=faults,
         needs=() if faults else tuple(_need(gate) for gate in gates if gate.state is GateState.INSUFFICIENT),
-        notes=() if faults else _notes(state, gates),
+        notes=() if faults else _notes(contract, gates),
         plain=None if faults else legacy_of(seen, LEGACY),
     )
 
@@ -139,32 +144,32 @@ def _count(gates: tuple[GateResult, ...], state: GateState) -> int:
     return sum(gate.state is state for gate in gates)
 
 
-def decide(states: Sequence[GateState], passes_needed: int) -> VerdictState:
-    """PROMOTE, REJECT or HOLD from the gates' states alone.
+def contract_state(states: Sequence[GateState], passes_needed: int) -> GateState:
+    """PASS, FAIL or INSUFFICIENT of the whole contract from its gates' states.
 
-    Too few events or cycles make every gate INSUFFICIENT: neither enough passes nor enough failures, hence HOLD.
+    Too few events or cycles make every gate INSUFFICIENT: neither enough passes nor enough failures.
     """
     if states.count(GateState.PASS) >= passes_needed:
-        return VerdictState.PROMOTE
+        return GateState.PASS
     if len(states) - states.count(GateState.FAIL) < passes_needed:
-        return VerdictState.REJECT
-    return VerdictState.HOLD
+        return GateState.FAIL
+    return GateState.INSUFFICIENT
 
 
 def _summary(
-    state: VerdictState, gates: tuple[GateResult, ...], faults: tuple[str, ...], policy: ContractPolicy
+    contract: GateState, gates: tuple[GateResult, ...], faults: tuple[str, ...], policy: ContractPolicy
 ) -> str:
     rule, scope = ("plain rule", PLAIN_ONLY) if policy.rule == PLAIN else ("contract", CONTRACT_ONLY)
     if faults:
         return f"INVALID ({scope}): {faults[0]}; {_CAVEAT}."
     passed, failed = _count(gates, GateState.PASS), _count(gates, GateState.FAIL)
     counts = f"{passed} of {len(gates)} gates pass, {failed} fail, {len(gates) - passed - failed} are insufficient"
-    middle = {
-        VerdictState.PROMOTE: f"the {rule} holds",
-        VerdictState.REJECT: f"the {rule} is failed",
-        VerdictState.HOLD: f"the {rule} is open",
-    }[state]
-    return f"{state.value} ({scope}): {middle}, {counts}; {_CAVEAT}."
+    state, middle = {
+        GateState.PASS: ("HOLD", f"the {rule} passes"),
+        GateState.FAIL: ("REJECT", f"the {rule} is failed"),
+        GateState.INSUFFICIENT: ("HOLD", f"the {rule} is open"),
+    }[contract]
+    return f"{state} ({scope}): {middle}, {counts}; {_CAVEAT}."
 
 
 def _need(gate: GateResult) -> str:
@@ -174,9 +179,9 @@ def _need(gate: GateResult) -> str:
     return f"{gate.name}: about {gate.more_events} more events ({gate.more_cycles} cycles, {bars} bars). {gate.reason}"
 
 
-def _notes(state: VerdictState, gates: tuple[GateResult, ...]) -> tuple[str, ...]:
+def _notes(contract: GateState, gates: tuple[GateResult, ...]) -> tuple[str, ...]:
     failed = [gate.name for gate in gates if gate.state is GateState.FAIL]
-    if state is VerdictState.PROMOTE or failed != [CONFIDENCE_SPREAD]:
+    if contract is GateState.PASS or failed != [CONFIDENCE_SPREAD]:
         return ()
     return (
         f"{CONFIDENCE_SPREAD} alone fails: a calibrated model under 56.8 % accuracy cannot reach its spread. "

@@ -2,8 +2,8 @@
 
 LightGBM compares float32 inputs with float64 thresholds, ONNX with float32 ones; rounding a threshold to the nearest
 float32 sends rows that lie on it the other way (wrong by up to 0.19 in trials). Floored thresholds decide alike for
-every float32 input. And LightGBM reads inputs up to 1e-35 from zero as zero, which ONNX does not: thresholds in that band
-move to its edges.
+every float32 input. And LightGBM reads inputs up to 1e-35 from zero as zero, which ONNX does not: thresholds in that
+band move to its edges.
 """
 
 import json

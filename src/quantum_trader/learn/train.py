@@ -1,10 +1,8 @@
 """Training of one model, from a data set to an artefact: fit, export, prove, judge and write, or write nothing."""
 
-import platform
 from collections.abc import Callable
 from dataclasses import dataclass
 from datetime import UTC, datetime
-from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
@@ -17,6 +15,7 @@ from quantum_trader.core.features import SCHEMA, SEQUENCE_NAMES, Float32Array
 from quantum_trader.core.predictions import MODELS
 from quantum_trader.learn.dataset import Dataset
 from quantum_trader.learn.evaluate import part_metrics, refuse_collapsed, tercile_thresholds
+from quantum_trader.learn.lineage import library_versions, next_version
 from quantum_trader.learn.options import TrainOptions
 from quantum_trader.learn.parity import prove, sequence_rows, tree_rows
 from quantum_trader.learn.progress import Progress, silent
@@ -35,16 +34,8 @@ from quantum_trader.models.manifest import (
     Training,
     Uses,
 )
-from quantum_trader.models.store import list_artefacts
 
 USES: dict[str, Uses] = {"xgb": "row", "lgbm": "row", "nhits": "sequence", "patchtst": "sequence"}
-
-_LIBRARIES = {
-    "xgb": ("xgboost-cpu", "onnxmltools", "onnx"),
-    "lgbm": ("lightgbm", "onnxmltools", "onnx"),
-    "nhits": ("torch", "onnxscript", "onnx"),
-    "patchtst": ("torch", "onnxscript", "onnx"),
-}
 
 Answers = Callable[[NDArray[np.float32]], NDArray[np.float64]]
 
@@ -168,21 +159,6 @@ def _fit_network(
         lambda some: export_networks.network_answers(fitted.network, some),
         proof,
     )
-
-
-def next_version(out_dir: Path, lineage: str) -> int:
-    """One more than the highest version of a lineage among the artefacts of a folder; 1 where there is none."""
-    if not out_dir.is_dir():
-        return 1
-    found = [entry.artefact.manifest for entry in list_artefacts(out_dir) if entry.artefact is not None]
-    return max((manifest.version for manifest in found if manifest.lineage == lineage), default=0) + 1
-
-
-def library_versions(name: str) -> dict[str, str]:
-    """Versions of everything that had a hand in a model's numbers, and the processor's architecture."""
-    shared = ("quantum-trader", "numpy", "TA-Lib", "onnxruntime")
-    found = {library: version(library) for library in (*shared, *_LIBRARIES[name])}
-    return {**found, "python": platform.python_version(), "machine": platform.machine()}
 
 
 def feature_statistics(name: str, inputs: Float32Array, train: IntArray) -> dict[str, FeatureStatistics]:

@@ -84,7 +84,7 @@ class Exchange:
         for attempt in range(1, self._retries.attempts + 1):
             try:
                 return await request()
-            except ccxt.NetworkError as error:
+            except ccxt.OperationFailed as error:
                 if attempt == self._retries.attempts:
                     raise ExchangeError(f"{self.name}: no answer in {attempt} attempts ({_reason(error)})") from error
             except ccxt.BaseError as error:

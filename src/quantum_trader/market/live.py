@@ -120,7 +120,7 @@ class _Follower:
             except TimeoutError:
                 await self._catch_up()
                 continue
-            except ccxt.NetworkError as error:
+            except ccxt.OperationFailed as error:
                 self._forming = None
                 self._notice(f"{self._pair}: connection lost ({type(error).__name__}), reconnecting")
                 await asyncio.sleep(_PAUSE_S)

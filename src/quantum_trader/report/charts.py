@@ -2,6 +2,8 @@
 
 import math
 from dataclasses import dataclass
+from itertools import pairwise
+from typing import Any
 
 import matplotlib.dates as mdates
 import numpy as np
@@ -25,6 +27,10 @@ from quantum_trader.report.views import (
     SharesView,
 )
 from quantum_trader.report.words import basis_points, percent
+
+# Matplotlib gives these two no types.
+_LOCATOR: Any = mdates.AutoDateLocator
+_FORMATTER: Any = mdates.ConciseDateFormatter
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +64,7 @@ def draw_all(data: ReportData) -> list[Chart]:
             agreement_chart(data.charts.agreement),
             shares_chart(data.charts.shares),
             flips_chart(data.charts.flips, who),
-            *(price_chart(view) for view in data.charts.prices),
+            *(price_chart(view, k) for k, view in enumerate(data.charts.prices, 1)),
         ]
 
 
@@ -74,7 +80,7 @@ def reliability_chart(view: ReliabilityView | None, who: str) -> Chart:
         f"exactly what it says. {view.n:,} events, expected calibration error {view.ece:.3f}, Brier score "
         f"{view.brier:.4f} (always saying {view.base:.3f} would score {view.base * (1 - view.base):.4f})."
     )
-    drawing = figure(4.0)
+    drawing = figure(3.5)
     top, bottom = drawing.subplots(2, 1, sharex=True, height_ratios=[4, 1])
     x = np.array([point.mean_p for point in view.points])
     y = np.array([point.frequency for point in view.points])
@@ -101,10 +107,10 @@ def confidence_chart(models: tuple[ModelReport, ...], judged: str | None) -> Cha
     """One histogram of confidence per model."""
     title = "How sure is each model?"
     caption = (
-        "Distribution of confidence, max(p_up, 1 − p_up), as a share of each model's valid answers; the judged model is "
-        "highlighted. A contract gate asks for a standard deviation (sd) of at least 0.05."
+        "Distribution of confidence, max(p_up, 1 − p_up), as a share of each model's valid answers; the judged model "
+        "is highlighted. A contract gate asks for a standard deviation (sd) of at least 0.05."
     )
-    drawing = figure(4.0)
+    drawing = figure(3.5)
     rows = (len(models) + 1) // 2
     grid = drawing.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
     for axes, model in zip(grid, models, strict=False):
@@ -113,13 +119,13 @@ def confidence_chart(models: tuple[ModelReport, ...], judged: str | None) -> Cha
         widths = np.diff(CONFIDENCE_EDGES) * 0.9
         axes.bar(CONFIDENCE_EDGES[:-1], model.confidences / total, widths, align="edge", color=colour, alpha=0.75)
         spread = model.summary.spread.value
-        axes.set_title(model.display + ("  no answers" if math.isnan(spread) else f"  sd {spread:.3f}"))
+        axes.set_title(model.display + (", no answers" if math.isnan(spread) else f", sd {spread:.3f}"))
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
         axes.yaxis.set_major_locator(MaxNLocator(3))
         axes.set_xlim(0.5, _top(models))
     for axes in grid[len(models) :]:
         axes.set_visible(False)
-    drawing.supxlabel("confidence", fontsize=9.5, color=Ink.MUTED)
+    drawing.supxlabel("confidence", fontsize=9, color=Ink.MUTED)
     words = ", ".join(f"{model.display} mean {model.summary.confidence.value:.3f}" for model in models)
     return _chart("confidence", title, caption, drawing, f"Histograms of confidence per model: {words}.")
 
@@ -128,11 +134,11 @@ def agreement_chart(view: AgreementView) -> Chart:
     """A matrix of how often two take the same action."""
     title = "Who agrees with whom?"
     caption = (
-        "Share of decisions on which two took the same action (BUY, SELL or HOLD), where both answered. A voter is part "
-        "of the ensemble and agrees with it for that reason alone; a shadow is not."
+        "Share of decisions on which two took the same action (BUY, SELL or HOLD), where both answered. A voter is "
+        "part of the ensemble and agrees with it for that reason alone; a shadow is not."
     )
     names = [DISPLAY_NAMES.get(name, name.capitalize()) for name in view.names]
-    drawing = figure(4.0)
+    drawing = figure(3.5)
     axes = drawing.subplots()
     m = len(names)
     for i in range(m):
@@ -143,7 +149,7 @@ def agreement_chart(view: AgreementView) -> Chart:
             axes.add_patch(box)
             weight = "bold" if m - 1 in (i, j) else "normal"
             text = "" if i == j else percent(share, 0)
-            axes.text(j, i, text, ha="center", va="center", fontsize=11, fontweight=weight)
+            axes.text(j, i, text, ha="center", va="center", fontsize=10, fontweight=weight)
     axes.set(xlim=(-0.5, m - 0.5), ylim=(m - 0.5, -0.5))
     axes.set_xticks(range(m), names)
     axes.set_yticks(range(m), names)
@@ -162,7 +168,7 @@ def shares_chart(view: SharesView) -> Chart:
         f"Share of BUY (top), HOLD (middle) and SELL (bottom) in periods of {view.bars:,} "
         f"bar{'s' if view.bars > 1 else ''}; an empty period had no answer."
     )
-    drawing = figure(4.0)
+    drawing = figure(3.5)
     names = ["ensemble", *(name for name in view.shares if name != "ensemble")]
     strips = drawing.subplots(len(names), 1, sharex=True, squeeze=False).ravel()
     left, width = _days(view.edges[:-1]), np.diff(_days(view.edges))
@@ -201,7 +207,7 @@ def flips_chart(flips: Flips | None, who: str) -> Chart:
         f"{flips.settled:,} flipped decisions whose outcome is known; each is held 12 bars by itself, overlapping ones "
         f"add up, so this is no account's equity.{thinned}"
     )
-    drawing = figure(3.4)
+    drawing = figure(2.9)
     axes = drawing.subplots()
     x, y = _days(curve.ts), 1e4 * curve.value
     axes.axhline(0, color=Ink.MUTED, linewidth=1.0)
@@ -229,12 +235,12 @@ def _no_flips(flips: Flips | None, who: str) -> str:
     return f"{flips.flipped:,} decisions would have been flipped, but no outcome of theirs is known yet."
 
 
-def price_chart(view: PriceView) -> Chart:
+def price_chart(view: PriceView, number: int) -> Chart:
     """Price of one symbol with its BUY and SELL intents."""
     each = "one bar" if view.per_point == 1 else f"{view.per_point} bars: their last close, the band from low to high"
     intents = f"{int(view.buys.sum()):,} BUY, {int(view.sells.sum()):,} SELL"
     caption = f"{intents}. Each point is {each}; a larger triangle stands for more intents."
-    drawing = figure(3.2)
+    drawing = figure(2.7)
     axes = drawing.subplots()
     x = _days(view.ts)
     axes.fill_between(x, view.low, view.high, color=Ink.MUTED, alpha=0.22, linewidth=0)
@@ -248,14 +254,14 @@ def price_chart(view: PriceView) -> Chart:
     _dates(axes)
     last = view.close[np.isfinite(view.close)][-1]
     label = f"Price of {view.symbol}, last {last:,.6g}, with {intents} intents."
-    return _chart(f"price-{view.symbol.lower()}", view.symbol, caption, drawing, label)
+    return _chart(f"price-{number}", view.symbol, caption, drawing, label)
 
 
 def _marks(axes: Axes, x: FloatArray, y: FloatArray, counts: IntArray, marker: str, colour: Ink) -> None:
     """Markers in three sizes by how many intents they stand for."""
     most = int(counts.max(initial=0))
     bounds = [0, *(math.ceil(most * part) for part in (1 / 3, 2 / 3)), most]
-    for size, (above, upto) in zip((3.2, 4.6, 6.0), zip(bounds, bounds[1:], strict=False), strict=True):
+    for size, (above, upto) in zip((3.2, 4.6, 6.0), pairwise(bounds), strict=True):
         at = (counts > above) & (counts <= upto)
         if at.any():
             axes.plot(x[at], y[at], linestyle="none", marker=marker, markersize=size, color=colour, markeredgewidth=0)
@@ -271,9 +277,16 @@ def _days(ts: IntArray) -> FloatArray:
 
 def _dates(axes: Axes) -> None:
     axes.xaxis_date()
-    locator = mdates.AutoDateLocator(minticks=3, maxticks=6)
+    locator = _LOCATOR(minticks=3, maxticks=6)
     axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(mdates.ConciseDateFormatter(locator, show_offset=False))
+    axes.xaxis.set_major_formatter(
+        _FORMATTER(
+            locator,
+            formats=["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%H:%M:%S"],
+            zero_formats=["", "%b %Y", "%d %b", "%d %b", "%H:%M", "%H:%M"],
+            show_offset=False,
+        )
+    )
 
 
 def _thousands(value: float, _: object) -> str:

@@ -111,7 +111,9 @@ def texts(table: pa.Table, name: str) -> list[Any]:
 def tally(table: pa.Table, name: str) -> dict[str, int]:
     """How often each text of a column occurs, nulls left out, sorted by text."""
     counts = pc.value_counts(table[name].cast(pa.string())).to_pylist()
-    return {item["values"]: item["counts"] for item in sorted(counts, key=lambda i: i["values"] or "") if item["values"]}
+    return {
+        item["values"]: item["counts"] for item in sorted(counts, key=lambda i: i["values"] or "") if item["values"]
+    }
 
 
 def _model_columns(table: pa.Table, model: str) -> ModelColumns:

@@ -229,13 +229,16 @@ def _charts(frame: Frame, bars: dict[str, BarSeries], judged: str | None, weight
     busiest = sorted(frame.names, key=lambda name: -_intents(frame, name))
     drawn = sorted(busiest[:PRICE_SYMBOLS])
     prices = [price_view(frame, bars[name], PRICE_DAYS) for name in drawn]
+    flips = None
+    if judged is not None:
+        flips = counterfactual(frame, judged, DEFAULT_WEIGHTS[judged] if weight is None else weight)
     return Charts(
         agreement=agreement_view(frame),
         shares=shares_view(frame),
         prices=tuple(view for view in prices if view is not None),
         prices_left_out=len(busiest) - len(drawn),
         reliability=reliability_view(frame, judged) if judged else None,
-        flips=counterfactual(frame, judged, weight or DEFAULT_WEIGHTS[judged]) if judged else None,
+        flips=flips,
     )
 
 

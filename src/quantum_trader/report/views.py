@@ -163,7 +163,8 @@ def shares_view(frame: Frame, periods: int = 60) -> SharesView:
 def _shares(action: NDArray[np.int8], period: IntArray, k: int) -> FloatArray:
     counts = np.stack([np.bincount(period[action == a], minlength=k) for a in Action], axis=1).astype(float)
     total = counts.sum(axis=1, keepdims=True)
-    return np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    shares: FloatArray = np.divide(counts, total, out=np.full_like(counts, np.nan), where=total > 0)
+    return shares
 
 
 @dataclass(frozen=True, slots=True, eq=False)

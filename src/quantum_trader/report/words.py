@@ -3,14 +3,40 @@
 import math
 
 from quantum_trader.core.errors import format_ms
+from quantum_trader.core.predictions import Status
 from quantum_trader.gates.clustered import Estimate
-from quantum_trader.gates.result import ACTION_DIVERSITY, CALIBRATION, CONFIDENCE_SPREAD, SHADOW_CORRELATION, GateResult
+from quantum_trader.gates.result import (
+    ACTION_DIVERSITY,
+    CALIBRATION,
+    CONFIDENCE_SPREAD,
+    SHADOW_CORRELATION,
+    GateResult,
+    GateState,
+)
+from quantum_trader.gates.verdict import Verdict
 
 NONE = "–"
 """Stands for a number that does not exist."""
 
-STATE_MARKS = {"PASS": "✓", "FAIL": "✗", "INSUFFICIENT": "…", "PROMOTE": "✓", "REJECT": "✗", "HOLD": "…", "INVALID": "!"}
+STATE_MARKS = {
+    "PASS": "✓",
+    "FAIL": "✗",
+    "INSUFFICIENT": "…",
+    "PROMOTE": "✓",
+    "REJECT": "✗",
+    "HOLD": "…",
+    "INVALID": "!",
+}
 """A sign beside the word, so that nothing is told by colour alone."""
+
+STATUS_WORDS = {
+    Status.OK: "on time",
+    Status.LATE: "late",
+    Status.FAILED: "failed",
+    Status.MISSING: "missing",
+    Status.REFUSED: "refused",
+}
+"""How the statuses are called in a table's head."""
 
 _SHARES = (ACTION_DIVERSITY, SHADOW_CORRELATION)
 _SIGNS = {ACTION_DIVERSITY: "≤", CONFIDENCE_SPREAD: "≥", SHADOW_CORRELATION: "≥", CALIBRATION: "≥"}
@@ -61,16 +87,15 @@ def basis_points(value: float) -> str:
 
 
 def gate_number(gate: GateResult) -> str:
-    """A gate's number ± standard error; Calibration's with its z."""
+    """A gate's number ± standard error."""
     if math.isnan(gate.value):
         return NONE
     if gate.name in _SHARES:
         error = "" if math.isnan(gate.se) else f" ± {100 * gate.se:.1f}"
         return f"{gate.value:.1%}{error}"
-    error = "" if math.isnan(gate.se) else f" ± {gate.se:.4f}"
-    if gate.name == CALIBRATION:
-        return f"{gate.value:.3f}{error[:-1]} (z {gate.z:.2f})"
-    return f"{gate.value:.4f}{error}"
+    digits = 3 if gate.name == CALIBRATION else 4
+    error = "" if math.isnan(gate.se) else f" ± {gate.se:.{digits}f}"
+    return f"{gate.value:.{digits}f}{error}"
 
 
 def gate_threshold(gate: GateResult) -> str:
@@ -121,3 +146,24 @@ def days(milliseconds: int) -> str:
     if milliseconds < 2 * 86_400_000:
         return f"{milliseconds / 3_600_000:.1f} hours"
     return f"{milliseconds / 86_400_000:.1f} days"
+
+
+def plain_rule(verdict: Verdict) -> str:
+    """What the rule without standard errors would say of the same events; empty where it was not asked."""
+    plain = verdict.plain
+    if plain is None:
+        return ""
+    ready = "ready" if plain.ready else "not ready"
+    return (
+        f"For comparison, the plain rule (no standard errors, agreement counted as accuracy) says {ready}: "
+        f"{plain.passed} of 4. It promotes nothing."
+    )
+
+
+def gate_needs(gate: GateResult) -> str:
+    """What an INSUFFICIENT gate needs; empty for any other."""
+    if gate.state is not GateState.INSUFFICIENT or gate.more_events == 0:
+        return ""
+    if gate.more_events is None or gate.more_cycles is None:
+        return "More events of this kind will not settle it."
+    return f"Needs about {gate.more_events:,} more events ({gate.more_cycles:,} cycles)."
