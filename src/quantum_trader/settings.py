@@ -12,7 +12,7 @@ from pathlib import Path
 from typing import Annotated, Any
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
 
 from quantum_trader.core.bars import interval_ms, venue_symbol
 from quantum_trader.core.errors import ConfigError
@@ -38,16 +38,24 @@ def _pairs(values: list[str]) -> list[str]:
     return values
 
 
-class Strict(BaseModel):
-    """A group of settings: frozen, and an unknown key is an error."""
+def _none_if_blank(value: object) -> object:
+    # An empty path is no path: systemd passes NAME= for a variable that was blanked by hand.
+    return None if isinstance(value, str) and not value.strip() else value
 
-    model_config = ConfigDict(frozen=True, extra="forbid", protected_namespaces=())
+
+OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_blank)]
+
+
+class Strict(BaseModel):
+    """A group of settings: frozen, an unknown key is an error, and so is a number that is not finite."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", allow_inf_nan=False, protected_namespaces=())
 
 
 class ModelSettings(Strict):
     """One model: the folder of its artefact and its flag. Only the word ``false`` asks for a vote."""
 
-    model_path: Path | None = None
+    model_path: OptionalPath = None
     shadow_only: str | None = None
 
 
@@ -76,7 +84,7 @@ class Settings(Strict):
     group: str = "ai-engine"
     consumer: str = "engine-1"
     ledger: Path = Path("ledger.jsonl")
-    ready_file: Path | None = None
+    ready_file: OptionalPath = None
     linger_ms: Annotated[int, Field(ge=0, le=600_000)] = 1500
     claim_idle_ms: Annotated[int, Field(ge=0)] = 10_000
     shadow_grace_ms: Annotated[float, Field(ge=0, le=60_000)] = 20.0
@@ -129,6 +137,7 @@ def load_settings(
         _merge(merged, _from_environment(_read_env(env_file), str(env_file)))
     _merge(merged, _from_environment(environ, "environment"))
     _flags_as_text(merged)
+    _refuse_booleans(merged, "setting ")
     try:
         settings = Settings(**merged)
         settings.vote_policy()
@@ -187,8 +196,7 @@ def _parsed(path: tuple[str, ...], value: str) -> Any:
         return [pair.strip() for pair in value.split(",") if pair.strip()]
     if path == ("weights",):
         return dict(_weight(item) for item in value.split(",") if item.strip())
-    # An empty path is no path: systemd passes NAME= for a variable that was blanked by hand.
-    return None if path[-1] == "model_path" and not value.strip() else value
+    return value
 
 
 def _weight(item: str) -> tuple[str, float]:
@@ -221,3 +229,12 @@ def _flags_as_text(merged: dict[str, Any]) -> None:
     for fields in models.values():
         if isinstance(fields, dict) and isinstance(fields.get("shadow_only"), bool):
             fields["shadow_only"] = str(fields["shadow_only"]).lower()
+
+
+def _refuse_booleans(tree: Mapping[str, Any], where: str) -> None:
+    """No setting is a boolean; pydantic would take TOML's true for the number 1."""
+    for key, value in tree.items():
+        if isinstance(value, Mapping):
+            _refuse_booleans(value, f"{where}{key}.")
+        elif isinstance(value, bool):
+            raise ConfigError(f"{where}{key}: {str(value).lower()} is neither a number nor a text")

@@ -71,6 +71,7 @@ def test_wrong_password_is_refused_and_the_right_one_works(server: EmbeddedServe
         ("yes", "always", Durability.ALWAYS),
         ("yes", "everysec", Durability.WAITAOF),
         ("no", "always", Durability.NONE),
+        ("yes", "no", Durability.NONE),
     ],
 )
 def test_durability_says_what_the_server_does(

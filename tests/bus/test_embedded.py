@@ -18,8 +18,9 @@ import sys, time
 from pathlib import Path
 from quantum_trader.bus.embedded import EmbeddedServer
 server = EmbeddedServer(Path(sys.argv[1]))
-print(server.start(), server.pid, server.owned, flush=True)
+server.start()
 try:
+    print(server.url, server.pid, server.owned, flush=True)
     time.sleep(float(sys.argv[2]))
 except KeyboardInterrupt:
     from quantum_trader.bus.client import connect

@@ -455,9 +455,11 @@ def test_decisions_since_a_time_and_until_another(client: redis.Redis) -> None:
 
 def test_what_is_older_than_the_retention_goes(client: redis.Redis) -> None:
     # Whole nodes of 100 entries go, so a little more than asked may stay.
-    for name in (NAMES.decisions, NAMES.intents, NAMES.bars):
-        for i in range(1, 501):
-            client.xadd(name, {"old": "1"}, id=f"{i}-0")
+    with client.pipeline(transaction=False) as pipeline:
+        for name in (NAMES.decisions, NAMES.intents, NAMES.bars):
+            for i in range(1, 501):
+                pipeline.xadd(name, {"old": "1"}, id=f"{i}-0")
+        pipeline.execute()
     DecisionWriter(client, NAMES, Durability.NONE, retention_ms=60_000).commit(a_batch([a_record("BTCUSDT", 1)]))
     assert client.xlen(NAMES.decisions) <= 100
     assert client.xlen(NAMES.intents) <= 100
@@ -500,11 +502,11 @@ def test_full_server_refuses_a_batch_whole(client: redis.Redis) -> None:
 
 # --- bad networks -------------------------------------------------------------------------------------------------
 
-NETWORKS = {
-    "one reply in a hundred lost": Faults(lose_reply=0.01),
-    "replies and requests lost and cut": Faults(lose_reply=0.03, cut_reply=0.03, lose_request=0.03),
-    "slow": Faults(delay_s=0.002),
-}
+NETWORKS = [
+    pytest.param(Faults(lose_reply=0.01), 1000, id="one-reply-in-a-hundred-lost", marks=pytest.mark.slow),
+    pytest.param(Faults(lose_reply=0.03, cut_reply=0.03, lose_request=0.03), 200, id="lost-and-cut"),
+    pytest.param(Faults(delay_s=0.002), 100, id="slow"),
+]
 
 
 def run_engine(url: str, rounds: range, timeout_s: float = 5.0) -> None:
@@ -526,14 +528,15 @@ def run_engine(url: str, rounds: range, timeout_s: float = 5.0) -> None:
         part.close()
 
 
-@pytest.mark.parametrize("network", NETWORKS)
-def test_bad_network_loses_and_doubles_nothing(server: EmbeddedServer, client: redis.Redis, network: str) -> None:
-    faults = NETWORKS[network]
-    rounds = range(1, 151) if faults.delay_s else range(1, 701)
+@pytest.mark.parametrize(("faults", "last"), NETWORKS)
+def test_bad_network_loses_and_doubles_nothing(
+    server: EmbeddedServer, client: redis.Redis, faults: Faults, last: int
+) -> None:
+    rounds = range(1, last + 1)
     with Proxy(server.url, faults) as proxy:
         run_engine(proxy.url, rounds)
     wanted = [fault for fault in ("lose_reply", "cut_reply", "lose_request") if getattr(faults, fault)]
-    assert all(proxy.met[fault] >= 20 for fault in wanted)
+    assert all(proxy.met[fault] >= 15 for fault in wanted), proxy.met
     bars = [entry.bar for entry in BarReader(client, NAMES).history(10**6)]
     assert bars == bars_of(rounds)
     assert client.xlen(NAMES.bars) == len(bars)
@@ -602,8 +605,7 @@ def test_kill_9_of_the_server_loses_no_acknowledged_commit(server: EmbeddedServe
     assert_exactly_once(client, range(1, 801))
 
 
-def test_waitaof_waits_for_the_disk(tmp_path: Path) -> None:
-    t0=time.perf_counter()
+def test_waitaof_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     with EmbeddedServer(tmp_path / "everysec", appendfsync="everysec") as server, connect(server.url) as client:
         assert durability(client) is Durability.WAITAOF
         with Proxy(server.url, Faults(lose_reply=0.03)) as proxy:
@@ -611,12 +613,12 @@ def test_waitaof_waits_for_the_disk(tmp_path: Path) -> None:
             for n in range(1, 301):
                 writer.commit(a_batch([a_record(s, n, "HOLD" if n % 3 == 0 else "BUY") for s in SYMBOLS]))
             writer.close()
-        print(time.perf_counter()-t0, proxy.met)
         assert server.pid is not None
         os.kill(server.pid, signal.SIGKILL)
         server.start()
         assert_exactly_once(client, range(1, 301))
         # Nothing reaches the disk in time: the commit says so instead of pretending.
         client.config_set("appendfsync", "no")
+        monkeypatch.setattr("quantum_trader.bus.guarded._WAITAOF_MS", 200)
         with pytest.raises(BusError, match="did not reach the disk"):
             DecisionWriter(client, NAMES, Durability.WAITAOF).commit(a_batch([a_record("BTCUSDT", 301)]))

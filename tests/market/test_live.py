@@ -13,7 +13,7 @@ from quantum_trader.market.live import closed_bars
 from quantum_trader.market.simulator import DEFAULT_START_MS, simulate
 
 STEP = 300_000
-FOREVER = 60
+FOREVER = 15
 
 
 @pytest.fixture

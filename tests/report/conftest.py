@@ -110,5 +110,5 @@ def worlds() -> Callable[..., World]:
 
 @pytest.fixture(scope="session")
 def world() -> World:
-    """Three symbols over about two days."""
-    return make_world({"BTCUSDT": 91_000.0, "ETHUSDT": 3_100.0, "XRPUSDT": 2.07})
+    """Three symbols over 21 cycles."""
+    return make_world({"BTCUSDT": 91_000.0, "ETHUSDT": 3_100.0, "XRPUSDT": 2.07}, decisions=1030)

@@ -30,9 +30,13 @@ class Durability(StrEnum):
     """
 
     ALWAYS = "always"
-    """The server answers only after its log is on disk (`appendfsync always`)."""
+    """The server answers only after its log is on disk (`appendfsync always`): survives a loss of power too."""
     WAITAOF = "waitaof"
-    """The writer asks with WAITAOF (Valkey, Redis >= 7.2) and waits."""
+    """The writer asks with WAITAOF (Valkey, Redis >= 7.2) and waits.
+
+    Traced system calls show Valkey 9.1 answering after write() and before fdatasync(): that survives the loss of the
+    process, not of power. `always` is the better choice.
+    """
     NONE = "none"
     """Neither: an acknowledged intent can be lost."""
 
@@ -137,8 +141,9 @@ def _durability(client: redis.Redis) -> Durability:
     text = {_text(key): _text(value) for key, value in settings.items()}
     if text.get("appendonly") == "yes" and text.get("appendfsync") == "always":
         return Durability.ALWAYS
+    if text.get("appendonly") == "no" or text.get("appendfsync") == "no":
+        return Durability.NONE
     try:
-        # With `appendfsync no` nothing is ever reported as being on disk: the wait ends with 0.
         local, _ = client.waitaof(1, 0, _PROBE_MS)
     except redis.ResponseError:
         return Durability.NONE

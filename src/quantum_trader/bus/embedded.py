@@ -135,7 +135,9 @@ class EmbeddedServer:
     def _start(self) -> None:
         last = self._read_state()
         found = self._find()
-        self._reap()
+        # The lock is free or another's, so a child of ours from before is dead even if it does not show yet.
+        if found is None or (self._child is not None and found.pid != self._child.pid):
+            self._reap()
         if found is not None:
             if self._join(found, last):
                 return
@@ -275,7 +277,7 @@ class EmbeddedServer:
         self._reap()
 
     def _reap(self) -> None:
-        if self._child is not None and (self._process is None or not alive(self._process)):
+        if self._child is not None:
             self._child.wait()
             self._child = None
 

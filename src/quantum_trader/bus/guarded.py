@@ -23,7 +23,6 @@ from quantum_trader.core.errors import BusError
 
 _CONTENTION_TRIES = 100
 _WAITAOF_MS = 5000
-_WAITAOF: Command = ("WAITAOF", 1, 0, _WAITAOF_MS)
 
 
 @dataclass(frozen=True, slots=True)
@@ -81,12 +80,11 @@ class GuardedWriter:
         def attempt() -> list[bool]:
             nonlocal planned
             held = self._watch(writes)
-            if any(guard.token == token for guard in held.values()):
-                self._settle()
-                return planned
-            planned = _plan(writes, held)
-            if always or any(planned):
-                self._exec(doing, [write for write, go in zip(writes, planned, strict=True) if go], always, token)
+            if not any(guard.token == token for guard in held.values()):
+                planned = _plan(writes, held)
+                if always or any(planned):
+                    self._exec(doing, [write for write, go in zip(writes, planned, strict=True) if go], always, token)
+            self._settle()
             return planned
 
         for _ in range(_CONTENTION_TRIES):
@@ -108,26 +106,22 @@ class GuardedWriter:
         last = {write.guard: write for write in writes}
         commands: list[Command] = [("MULTI",), *(command for write in writes for command in write.commands), *always]
         commands += [_guard_command(write, token) for write in last.values()]
-        commands.append(("EXEC",))
-        waits = self._waits
-        replies = self._session.call(*commands, *([_WAITAOF] if waits else []), wait_s=_WAITAOF_MS / 1000 * waits)
-        done = replies[len(commands) - 1]
+        done = self._session.call(*commands, ("EXEC",))[-1]
         if done is None:
             raise _ContendedError
         for reply in done:
             if isinstance(reply, redis.ResponseError):
                 raise BusError(f"stream server {address(self._session.client)}: {doing}: carried out in part: {reply}")
-        if waits:
-            self._check_local(replies[-1])
 
     def _settle(self) -> None:
-        # WAITAOF speaks for what its own connection wrote; this one is new, so it writes once, after all the rest.
-        if self._waits:
-            replies = self._session.call(("SET", self._fence, "1"), _WAITAOF, wait_s=_WAITAOF_MS / 1000)
-            self._check_local(replies[-1])
-
-    def _check_local(self, reply: Sequence[int]) -> None:
-        if reply[0] < 1:
+        """Wait for the disk, for what an earlier try or another writer wrote as well."""
+        if not self._waits:
+            return
+        # WAITAOF speaks for what its own connection wrote, and this one may be new: it writes once, after all the rest.
+        # Sent behind the SET in one go, Valkey would answer only at its next tick, up to 100 ms later.
+        self._session.one("SET", self._fence, "1")
+        local, _ = self._session.one("WAITAOF", 1, 0, _WAITAOF_MS, wait_s=_WAITAOF_MS / 1000)
+        if local < 1:
             where = address(self._session.client)
             raise BusError(f"stream server {where}: written, but its log did not reach the disk in {_WAITAOF_MS} ms")
 

@@ -20,7 +20,7 @@ from quantum_trader.bus.history import handled_bars, pending_ids
 from quantum_trader.bus.names import StreamNames
 from quantum_trader.bus.session import Session, require_stream
 from quantum_trader.bus.wire import decode_intent, decode_record, pair_up
-from quantum_trader.core.bars import WINDOW
+from quantum_trader.core.bars import WINDOW, Bar
 from quantum_trader.core.decision import DecisionRecord
 from quantum_trader.core.errors import WireError
 
@@ -202,6 +202,34 @@ class DecisionReader:
                 with _named(entry_id):
                     record = decode_record(pair_up(flat))
                 yield record
+            if len(page) < self._page:
+                return
+            start = f"({page[-1][0].decode()}"
+
+    def count(self) -> int:
+        """Decisions in the stream.
+
+        Raises:
+            BusError: if the server stays away or refuses.
+        """
+        key = self._names.decisions
+        return int(self._session.persist(f"counting {key}", lambda: self._session.one("XLEN", key)))
+
+    def bars(self, timeframe: str, first_open_ms: int) -> Iterator[Bar]:
+        """Bars of a timeframe that open at `first_open_ms` or later, in the order of their publication.
+
+        Entries that are no bar are passed over: whoever decides has refused and alarmed them.
+
+        Raises:
+            BusError: if the server stays away or refuses.
+        """
+        # A bar is published after it closed, so no entry before this id can hold one that opened later.
+        start = f"{max(first_open_ms, 0)}-0"
+        while True:
+            page = self._range("XRANGE", self._names.bars, start, "+", self._page)
+            for entry in (bar_entry(entry_id.decode(), flat) for entry_id, flat in page):
+                if isinstance(entry, BarEntry) and entry.timeframe == timeframe and entry.bar.ts_open >= first_open_ms:
+                    yield entry.bar
             if len(page) < self._page:
                 return
             start = f"({page[-1][0].decode()}"

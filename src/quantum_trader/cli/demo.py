@@ -1,7 +1,7 @@
 """`quantum demo`: the whole story on one screen, from bars to a verdict, through the real service."""
 
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
 from datetime import datetime
 from pathlib import Path
@@ -22,7 +22,9 @@ SERVICE_BARS = 2_016
 
 
 def demo(
-    bars: Annotated[Path | None, typer.Option(help="Real bars, Parquet or feather; simulated ones if not given.")] = None,
+    bars: Annotated[
+        Path | None, typer.Option(help="Real bars, Parquet or feather; simulated ones if not given.")
+    ] = None,
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo-out"),
     seed: Annotated[int, typer.Option(help="Of the simulator and the training.")] = 20260101,
     train_bars: Annotated[int, typer.Option(help="Bars of each symbol to train on.")] = TRAIN_BARS,
@@ -46,9 +48,9 @@ def demo(
     _train(console, train, folder / "models", seed, now)
     release = _initialise(console, folder, now)
     run = _serve(console, service, release, folder)
-    equal = _replay_equals(console, service, release, run)
-    _judge(console, service, run, folder, simulated=bars is None, equal=equal)
-    console.print(f"\ndone in {time.monotonic() - started:.0f} s; everything is in {folder}")
+    note = _replay_equals(console, service, release, run)
+    _judge(console, service, run, folder, simulated=bars is None, note=note)
+    console.print(f"\ndone in {time.monotonic() - started:.0f} s")
 
 
 def _bars(
@@ -62,7 +64,9 @@ def _bars(
 
     needed = train_bars + service_bars
     if path is None:
-        console.print("[bold yellow]SIMULATED DATA[/]: a seeded market model, not a market. Real bars: make demo BARS=file")
+        console.print(
+            "[bold yellow]SIMULATED DATA[/]: a seeded market model, not a market. Real bars: make demo BARS=file"
+        )
         series = simulate(needed, seed)
     else:
         series = read_bars(path)
@@ -90,31 +94,41 @@ def _train(console: "Console", bars: "Mapping[str, BarSeries]", models: Path, se
     from quantum_trader.models.artefact import load_artefact
 
     with _bar(console, "features") as report:
-        dataset = build_dataset(bars, progress=lambda _, done, total: report(done, total))
+        dataset = build_dataset(bars, progress=lambda stage, done, total: report(done, total))
     for model in MODELS:
         begun = time.monotonic()
         with _bar(console, f"training {DISPLAY_NAMES[model]}") as report:
             path = train_model(
-                model, dataset, TrainOptions.demo(seed), models, now, progress=lambda _, done, total: report(done, total)
+                model,
+                dataset,
+                TrainOptions.demo(seed),
+                models,
+                now,
+                progress=lambda stage, done, total: report(done, total),
             )
         manifest = load_artefact(path).manifest
-        test = manifest.metrics.test
-        console.print(
-            f"trained   {DISPLAY_NAMES[model]:9} {time.monotonic() - begun:5.1f} s  "
-            f"test log-loss {test.log_loss:.4f} (prior {test.prior_log_loss:.4f})  AUC {test.auc:.3f}  "
-            f"ONNX parity {manifest.parity.max_abs_dp:.0e} over {manifest.parity.rows:,} rows"
-        )
+        took = f"trained   {DISPLAY_NAMES[model]:9} {time.monotonic() - begun:5.1f} s"
+        if manifest.metrics is not None:
+            test, parity = manifest.metrics.test, manifest.parity
+            console.print(
+                f"{took}  test log-loss {test.log_loss:.4f} (knowing nothing {test.prior_log_loss:.4f})  "
+                f"AUC {test.auc:.3f}  ONNX within {parity.max_abs_dp:.0e} on {parity.rows:,} rows"
+            )
 
 
 @contextmanager
-def _bar(console: "Console", label: str) -> "Iterator[object]":
+def _bar(console: "Console", label: str) -> "Iterator[Callable[[int, int], None]]":
     """A progress bar that is gone when the work is done."""
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn(f"{label:24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
     with Progress(*columns, console=console, transient=True) as progress:
         task = progress.add_task(label, total=None)
-        yield lambda done, total: progress.update(task, completed=done, total=total)
+
+        def report(done: int, total: int) -> None:
+            progress.update(task, completed=done, total=total)
+
+        yield report
 
 
 def _initialise(console: "Console", folder: Path, now: datetime) -> "Release":
@@ -147,3 +161,75 @@ def _serve(console: "Console", bars: "Mapping[str, BarSeries]", release: "Releas
         f"{run.deciding_s:.1f} s through the stream; ready {run.start_to_ready_s:.1f} s after its start"
     )
     return run
+
+
+def _replay_equals(console: "Console", bars: "Mapping[str, BarSeries]", release: "Release", run: "ServiceRun") -> str:
+    """Decide the same bars without the server and compare the decisions' bytes."""
+    from quantum_trader.core.decision import canonical
+    from quantum_trader.core.errors import QuantumError
+    from quantum_trader.core.policy import VotePolicy
+    from quantum_trader.core.predictions import MODELS, Role
+    from quantum_trader.engine.replay import ReplayModel, replay
+    from quantum_trader.market.timerange import timeframe_name
+
+    roles = {model: Role.SHADOW if model in release.shadows else Role.VOTER for model in MODELS}
+    cast = [ReplayModel(model, release.artefacts[model][0], role) for model, role in roles.items()]
+    timeframe = timeframe_name(next(iter(bars.values())).interval)
+    expected: dict[str, bytes] = {}
+    with _bar(console, "replay without a server") as report:
+        for records in replay(bars, timeframe, cast, VotePolicy(), workers=2):
+            expected |= {record.decision.decision_id: canonical(record.decision) for record in records}
+            report(len(expected), len(run.records))
+    served = {record.decision.decision_id: canonical(record.decision) for record in run.records}
+    if served != expected:
+        differing = sum(served.get(name) != content for name, content in expected.items())
+        raise QuantumError(f"replay and service differ in {differing} of {len(expected)} decisions")
+    note = f"A replay without the server gave the same {len(served):,} decisions, byte for byte."
+    console.print(f"replay    {note}")
+    return note
+
+
+def _judge(
+    console: "Console",
+    bars: "Mapping[str, BarSeries]",
+    run: "ServiceRun",
+    folder: Path,
+    *,
+    simulated: bool,
+    note: str,
+) -> None:
+    import json
+
+    from quantum_trader.archive.columns import to_table
+    from quantum_trader.archive.store import DecisionFile
+    from quantum_trader.market.files import write_bars
+    from quantum_trader.report.html import write_html
+    from quantum_trader.report.model import build_report
+    from quantum_trader.report.terminal import summary
+
+    table = to_table(run.records)
+    with DecisionFile(folder / "decisions" / "decisions.parquet") as file:
+        file.write(table)
+    source = "simulator" if simulated else "demo"
+    write_bars(folder / "bars.parquet", bars, source=source)
+    (folder / "intents.jsonl").write_text(
+        "".join(f"{json.dumps(intent)}\n" for intent in run.intents), encoding="utf-8"
+    )
+    title = "PatchTST in shadow, simulated market" if simulated else "PatchTST in shadow"
+    data = build_report(table, dict(bars), "patchtst", simulated=simulated, title=title, notes=[note])
+    write_html(data, folder / "report.html")
+    console.print(summary(data))
+    rows = {
+        "report": folder / "report.html",
+        "decisions": folder / "decisions",
+        "intents": folder / "intents.jsonl",
+        "bars": folder / "bars.parquet",
+        "models": folder / "models",
+        "engine log": folder / "engine.log",
+    }
+    console.print("\n[bold]Where the files are[/]")
+    for name, path in rows.items():
+        console.print(f"  {name:11} {path}")
+    console.print(
+        f"  judge again with: quantum gates --decisions {folder / 'decisions'} --bars {folder / 'bars.parquet'}"
+    )

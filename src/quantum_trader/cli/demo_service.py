@@ -5,7 +5,7 @@ import os
 import subprocess
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -30,7 +30,7 @@ class ServiceRun:
     """What the service did: its records, its intents and how fast it was."""
 
     records: list[DecisionRecord]
-    intents: list[Mapping[str, object]]
+    intents: Sequence[Mapping[str, object]]
     start_to_ready_s: float
     deciding_s: float
 

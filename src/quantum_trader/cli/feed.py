@@ -1,6 +1,7 @@
 """`quantum feed` and `quantum server`: bars onto the stream, and a stream server where none is installed."""
 
 import asyncio
+import contextlib
 import signal
 import threading
 from pathlib import Path
@@ -66,15 +67,17 @@ def _feed_file(settings: "Settings", writer: "BarWriter", path: Path, timerange:
 async def _follow_exchange(settings: "Settings", writer: "BarWriter", exchange: str) -> None:
     from rich.console import Console
 
-    from quantum_trader.clock import now_us
+    from quantum_trader.clock import now_ms, now_us
     from quantum_trader.core.errors import format_ms
-    from quantum_trader.market.exchange import closed_bars
+    from quantum_trader.market.live import closed_bars
 
-    console = Console()
-    async for bar in closed_bars(exchange, settings.pairs, settings.timeframe):
-        # The bus client is synchronous; one bar is a fraction of a millisecond and nothing else shares this loop.
-        new = writer.publish([bar], settings.timeframe, now_us())
-        console.print(f"{format_ms(bar.ts_close)} {bar.symbol} {bar.close}{'' if new else ' (known)'}", highlight=False)
+    console = Console(highlight=False)
+    bars = closed_bars(exchange, settings.pairs, settings.timeframe, now_ms, notice=console.print)
+    async with contextlib.aclosing(bars):
+        async for bar in bars:
+            # The bus client is synchronous; one bar is a fraction of a millisecond and nothing else shares this loop.
+            new = writer.publish([bar], settings.timeframe, now_us())
+            console.print(f"{format_ms(bar.ts_close)} {bar.symbol} {bar.close}{'' if new else ' (known)'}")
 
 
 def server(

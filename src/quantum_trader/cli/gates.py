@@ -53,10 +53,10 @@ def gates(
         from rich.console import Console
 
         from quantum_trader.report.model import build_report
-        from quantum_trader.report.terminal import print_report
+        from quantum_trader.report.terminal import summary
 
         data = build_report(table, series, judged, simulated=False, title=f"Verdict on {judged}", verdict=verdict)
-        print_report(data, Console(highlight=False))
+        Console(highlight=False).print(summary(data))
     raise Finish(verdict.exit_code)
 
 
@@ -108,7 +108,7 @@ def _from_stream(settings: "Settings", hours: float) -> "tuple[pa.Table, dict[st
     from quantum_trader.archive.columns import to_table
     from quantum_trader.bootstrap import MS_PER_HOUR, wire_decision_reader
     from quantum_trader.clock import now_ms
-    from quantum_trader.core.bars import BarSeries
+    from quantum_trader.core.bars import Bar, BarSeries
     from quantum_trader.core.errors import ConfigError
 
     if hours <= 0:
@@ -118,9 +118,9 @@ def _from_stream(settings: "Settings", hours: float) -> "tuple[pa.Table, dict[st
         if not records:
             raise ConfigError(f"no decisions in the last {hours:g} hours of the stream: there is nothing to judge")
         first = min(record.decision.ts_open for record in records)
-        found: dict[str, dict[int, object]] = {}
-        for entry in reader.bars(settings.timeframe, first):
-            found.setdefault(entry.bar.symbol, {})[entry.bar.ts_open] = entry.bar
+        found: dict[str, dict[int, Bar]] = {}
+        for bar in reader.bars(settings.timeframe, first):
+            found.setdefault(bar.symbol, {})[bar.ts_open] = bar
     symbols = {record.decision.symbol for record in records}
     series = {s: BarSeries.from_bars([held[ts] for ts in sorted(held)]) for s, held in found.items() if s in symbols}
     return to_table(records), series

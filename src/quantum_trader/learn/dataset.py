@@ -20,6 +20,7 @@ from quantum_trader.core.errors import FeatureError, TrainingError
 from quantum_trader.core.features import SCHEMA, Float32Array, compute
 from quantum_trader.core.labels import DELAY, HORIZON, UNKNOWN, labels
 from quantum_trader.learn.progress import Progress, silent
+from quantum_trader.market.timerange import timeframe_name
 
 _CHUNK = 1024
 _ALONE = 6 * _CHUNK
@@ -87,10 +88,7 @@ class Dataset:
     @property
     def timeframe(self) -> str:
         """The interval's name, such as ``5m``."""
-        for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000)):
-            if self.interval % length == 0:
-                return f"{self.interval // length}{unit}"
-        raise TrainingError(f"dataset: {self.interval} ms is no whole number of minutes")
+        return timeframe_name(self.interval)
 
 
 def build_dataset(

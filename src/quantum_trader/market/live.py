@@ -10,7 +10,7 @@
 
 import asyncio
 import contextlib
-from collections.abc import AsyncIterator, Callable, Mapping, Sequence
+from collections.abc import AsyncGenerator, Callable, Mapping, Sequence
 from typing import Any
 
 from quantum_trader.core.bars import Bar, check_bar
@@ -35,7 +35,7 @@ async def closed_bars(
     notice: Callable[[str], None] = _quiet,
     config: Mapping[str, Any] | None = None,
     retries: Retries | None = None,
-) -> AsyncIterator[Bar]:
+) -> AsyncGenerator[Bar, None]:
     """Every closed bar of the pairs from now on, or from `since_ms`; ends only by an error or by the caller.
 
     A caller that stops early closes the generator (`contextlib.aclosing`), and with it the connection.

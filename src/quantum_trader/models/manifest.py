@@ -26,7 +26,9 @@ UNKNOWN_FEATURES = "unknown"
 
 Uses = Literal["row", "sequence"]
 
-_NAME = re.compile(r"[a-z0-9]+(?:-[a-z0-9]+)*_v\d{8}_\d{6}")
+NAME = re.compile(r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*)_v(?P<stamp>\d{8}_\d{6})", flags=re.ASCII)
+"""Of an artefact's folder."""
+
 _SHA256 = re.compile(r"[0-9a-f]{64}")
 _FILE_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]*")
 
@@ -193,7 +195,7 @@ def _rules(manifest: Manifest) -> list[tuple[bool, str]]:
     return [
         (manifest.format == FORMAT, f"format {manifest.format}: this program reads {FORMAT}"),
         (manifest.model in MODELS, f"model {manifest.model!r}: expected one of {', '.join(MODELS)}"),
-        (_NAME.fullmatch(manifest.name) is not None, f"name {manifest.name!r}: expected NAME_vYYYYMMDD_HHMMSS"),
+        (NAME.fullmatch(manifest.name) is not None, f"name {manifest.name!r}: expected NAME_vYYYYMMDD_HHMMSS"),
         (manifest.version >= 1, f"version {manifest.version}: expected at least 1"),
         (known, f"features {manifest.features!r}: expected a SHA-256 or {UNKNOWN_FEATURES!r}"),
         (manifest.label.horizon >= 1 and manifest.label.delay >= 0, "label: horizon or delay out of range"),

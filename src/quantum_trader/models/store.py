@@ -1,13 +1,12 @@
 """A folder of artefacts: what is in it, and the newest of each model."""
 
-import re
 from dataclasses import dataclass
 from pathlib import Path
 
 from quantum_trader.core.errors import ArtefactError
+from quantum_trader.core.predictions import MODELS
 from quantum_trader.models.artefact import Artefact, load_artefact
-
-_FOLDER = re.compile(r"(?P<name>[a-z0-9]+(?:-[a-z0-9]+)*)_v(?P<stamp>\d{8}_\d{6})")
+from quantum_trader.models.manifest import NAME
 
 
 @dataclass(frozen=True)
@@ -29,12 +28,13 @@ def list_artefacts(folder: Path) -> list[StoreEntry]:
 
 
 def present(folder: Path) -> list[str]:
-    """Short names of the models that have an artefact here, by the folders' names, in alphabetical order.
+    """Short names of the models that have at least one artefact in a folder, in breakdown order.
 
     Raises:
         ArtefactError: if the folder does not exist.
     """
-    return sorted({path.name.rpartition("_v")[0] for path in _folders(folder)})
+    names = {_model_of(path) for path in _folders(folder)}
+    return [model for model in MODELS if model in names]
 
 
 def newest(folder: Path, model: str) -> Artefact:
@@ -45,7 +45,7 @@ def newest(folder: Path, model: str) -> Artefact:
     Raises:
         ArtefactError: if there is none or it does not verify.
     """
-    folders = [path for path in _folders(folder) if path.name.rpartition("_v")[0] == model]
+    folders = [path for path in _folders(folder) if _model_of(path) == model]
     if not folders:
         raise ArtefactError(f"models folder {folder}: no artefact named {model}_vYYYYMMDD_HHMMSS")
     return load_artefact(folders[-1])
@@ -57,7 +57,7 @@ def find(folder: Path, name: str) -> Artefact:
     Raises:
         ArtefactError: if there is none or it does not verify.
     """
-    if _FOLDER.fullmatch(name):
+    if NAME.fullmatch(name):
         return load_artefact(folder / name)
     return newest(folder, name)
 
@@ -65,7 +65,11 @@ def find(folder: Path, name: str) -> Artefact:
 def _folders(folder: Path) -> list[Path]:
     if not folder.is_dir():
         raise ArtefactError(f"models folder {folder}: no such folder")
-    return sorted(path for path in folder.iterdir() if path.is_dir() and _FOLDER.fullmatch(path.name))
+    return sorted(path for path in folder.iterdir() if path.is_dir() and NAME.fullmatch(path.name))
+
+
+def _model_of(path: Path) -> str:
+    return path.name.rpartition("_v")[0]
 
 
 def _entry(folder: Path) -> StoreEntry:

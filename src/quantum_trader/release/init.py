@@ -4,6 +4,7 @@ Only an empty ledger can be initialised: later votes are earned, not initialised
 """
 
 import os
+import re
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,6 +14,9 @@ from quantum_trader.core.errors import ConfigError, LedgerError
 from quantum_trader.core.predictions import MODELS
 from quantum_trader.models.artefact import load_artefact
 from quantum_trader.release.ledger import Grant, append_grants, read_grants
+
+_READ_DIFFERENTLY = re.compile(r"[\r\n\\]|\s#|\s$")
+"""What systemd's EnvironmentFile and dotenv do not both give back as it was written."""
 
 
 @dataclass(frozen=True)
@@ -40,8 +44,8 @@ def initialise(
 
     Raises:
         ArtefactError: if an artefact does not verify.
-        ConfigError: if a name is unknown, nobody would vote, or the env file exists.
-        LedgerError: if the ledger already holds grants.
+        ConfigError: if a name is unknown, nobody would vote, or the env file exists or cannot hold the paths.
+        LedgerError: if the ledger already holds grants or cannot be written.
     """
     _check_names(artefacts, shadows)
     if env_file.exists():
@@ -60,7 +64,11 @@ def initialise(
         if model not in shadows
     ]
     _write_env(env_file, {model: artefact.folder.resolve() for model, artefact in loaded.items()}, shadows, ledger)
-    append_grants(ledger, grants)
+    try:
+        append_grants(ledger, grants)
+    except BaseException:
+        env_file.unlink()
+        raise
     described = {model: (artefact.folder, artefact.digest) for model, artefact in loaded.items()}
     return Release(ledger, env_file, described, frozenset(shadows))
 
@@ -85,11 +93,21 @@ def _write_env(path: Path, folders: Mapping[str, Path], shadows: Collection[str]
         if model in folders:
             lines.append(f"{model.upper()}_MODEL_PATH={folders[model]}")
             lines.append(f"{model.upper()}_SHADOW_ONLY={'true' if model in shadows else 'false'}")
+    unsafe = next((line for line in lines if _READ_DIFFERENTLY.search(line)), None)
+    if unsafe is not None:
+        raise ConfigError(f"env file {path}: cannot hold {unsafe!r} (a line break, a backslash, ' #' or a blank end)")
+    try:
+        _replace_whole(path, "\n".join(lines) + "\n")
+    except OSError as error:
+        raise ConfigError(f"env file {path}: cannot be written ({error.strerror})") from error
+
+
+def _replace_whole(path: Path, text: str) -> None:
     path.parent.mkdir(parents=True, exist_ok=True)
     descriptor, draft = tempfile.mkstemp(prefix=f".{path.name}.", dir=path.parent)
     try:
         with os.fdopen(descriptor, "w", encoding="utf-8") as file:
-            file.write("\n".join(lines) + "\n")
+            file.write(text)
             file.flush()
             os.fsync(file.fileno())
         Path(draft).replace(path)

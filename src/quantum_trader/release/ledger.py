@@ -5,6 +5,7 @@ ledger unreadable: an engine that guessed which grants hold would be an engine t
 """
 
 import fcntl
+import io
 import os
 from pathlib import Path
 
@@ -53,7 +54,7 @@ def read_grants(path: Path) -> list[Grant]:
 def _parse(line: bytes, path: Path, number: int) -> Grant:
     try:
         grant = msgspec.json.decode(line, type=Grant)
-    except msgspec.MsgspecError as error:
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
         raise LedgerError(f"ledger {path}: line {number} is no grant ({error})") from error
     if grant.kind != "grant" or grant.model not in MODELS or not _is_digest(grant.artefact):
         raise LedgerError(f"ledger {path}: line {number} needs kind grant, a known model and a SHA-256 digest")
@@ -78,16 +79,17 @@ def append_grants(path: Path, new: list[Grant]) -> None:
     Raises:
         LedgerError: if the ledger is broken or cannot be written.
     """
-    path.parent.mkdir(parents=True, exist_ok=True)
     content = b"".join(msgspec.json.encode(grant) + b"\n" for grant in new)
     try:
-        with path.open("ab") as file:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        # Unbuffered: a buffer would write its rest when the file is closed, after a failure was undone.
+        with path.open("ab", buffering=0) as file:
             fcntl.flock(file, fcntl.LOCK_EX)
             read_grants(path)
-            before = file.tell()
+            # Asked under the lock: another process may have appended since the file was opened.
+            before = os.fstat(file.fileno()).st_size
             try:
-                file.write(content)
-                file.flush()
+                _write_whole(file, content)
                 os.fsync(file.fileno())
             except OSError:
                 # A full disk may have taken half a line: leave the ledger as it was.
@@ -95,3 +97,9 @@ def append_grants(path: Path, new: list[Grant]) -> None:
                 raise
     except OSError as error:
         raise LedgerError(f"ledger {path}: cannot be written ({error.strerror})") from error
+
+
+def _write_whole(file: io.FileIO, content: bytes) -> None:
+    rest = memoryview(content)
+    while rest:
+        rest = rest[file.write(rest) :]

@@ -12,7 +12,9 @@ from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
+from quantum_trader.core.labels import HORIZON
 from quantum_trader.core.predictions import DISPLAY_NAMES
+from quantum_trader.gates.sample import CYCLE
 from quantum_trader.report.flips import Flips
 from quantum_trader.report.model import ModelReport, ReportData
 from quantum_trader.report.svg import Ink, figure, inline, quiet, style
@@ -60,7 +62,7 @@ def draw_all(data: ReportData) -> list[Chart]:
     with style():
         return [
             reliability_chart(data.charts.reliability, who),
-            confidence_chart(data.models, data.judged),
+            confidence_chart(data.models, data.judged, data.verdict.policy.spread_min if data.verdict else None),
             agreement_chart(data.charts.agreement),
             shares_chart(data.charts.shares),
             flips_chart(data.charts.flips, who),
@@ -76,7 +78,7 @@ def reliability_chart(view: ReliabilityView | None, who: str) -> Chart:
         return Chart("reliability", title, "", missing=why)
     caption = (
         f"How often the price rose against the stated probability of a rise, in {len(view.points)} bins of about equal "
-        f"size; bars are 95% intervals (Wilson, effective size by cycles of 49 bars). On the dashed line it means "
+        f"size; bars are 95% intervals (Wilson, effective size by cycles of {CYCLE} bars). On the dashed line it means "
         f"exactly what it says. {view.n:,} events, expected calibration error {view.ece:.3f}, Brier score "
         f"{view.brier:.4f} (always saying {view.base:.3f} would score {view.base * (1 - view.base):.4f})."
     )
@@ -103,13 +105,14 @@ def reliability_chart(view: ReliabilityView | None, who: str) -> Chart:
     return _chart("reliability", title, caption, drawing, f"Reliability diagram of {who}. Rises per bin: {words}.")
 
 
-def confidence_chart(models: tuple[ModelReport, ...], judged: str | None) -> Chart:
+def confidence_chart(models: tuple[ModelReport, ...], judged: str | None, asked: float | None) -> Chart:
     """One histogram of confidence per model."""
     title = "How sure is each model?"
     caption = (
         "Distribution of confidence, max(p_up, 1 − p_up), as a share of each model's valid answers; the judged model "
-        "is highlighted. A contract gate asks for a standard deviation (sd) of at least 0.05."
+        "is highlighted; sd is the standard deviation"
     )
+    caption += "." if asked is None else f", of which a gate asks at least {asked:g}."
     drawing = figure(3.5)
     rows = (len(models) + 1) // 2
     grid = drawing.subplots(rows, 2, sharex=True, sharey=True, squeeze=False).ravel()
@@ -204,8 +207,8 @@ def flips_chart(flips: Flips | None, who: str) -> Chart:
     caption = (
         f"A counterfactual, not part of the verdict: the recorded votes are counted again with {who} at weight "
         f"{flips.weight:g}. Cumulative log return after a cost of {flips.cost:g} per unit of turnover, of the "
-        f"{flips.settled:,} flipped decisions whose outcome is known; each is held 12 bars by itself, overlapping ones "
-        f"add up, so this is no account's equity.{thinned}"
+        f"{flips.settled:,} flipped decisions whose outcome is known; each is held {HORIZON} bars by itself, overlapping "
+        f"ones add up, so this is no account's equity.{thinned}"
     )
     drawing = figure(2.9)
     axes = drawing.subplots()

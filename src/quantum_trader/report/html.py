@@ -5,7 +5,9 @@ from typing import Any
 
 from jinja2 import Environment, PackageLoader, StrictUndefined
 
+from quantum_trader.core.labels import DELAY, HORIZON
 from quantum_trader.core.predictions import DISPLAY_NAMES, Status
+from quantum_trader.gates.sample import CYCLE
 from quantum_trader.report import words
 from quantum_trader.report.charts import Chart, draw_all
 from quantum_trader.report.model import PRICE_DAYS, ReportData
@@ -26,6 +28,9 @@ def render(data: ReportData) -> str:
             charts=_by_name(charts),
             prices=[chart for chart in charts if chart.name.startswith("price-")],
             price_days=PRICE_DAYS,
+            cycle=CYCLE,
+            horizon=HORIZON,
+            delay=DELAY,
         )
     )
 
