@@ -75,7 +75,8 @@ def wire_service(settings: Settings) -> Iterator[Wired]:
         QuantumError: one line, if a file, the ledger, a model or the bus does not let it run.
     """
     cast = load_cast(model_specs(settings), granted_digests(read_grants(settings.ledger)))
-    shadows = ShadowRing(cast.shadows, settings.shadow_grace_ms)
+    vote_policy = settings.vote_policy()
+    shadows = ShadowRing(cast.shadows, settings.shadow_grace_ms, vote_policy.weights)
     client = connect(settings.redis_url)
     try:
         names = StreamNames(settings.stream_prefix)
@@ -83,7 +84,7 @@ def wire_service(settings: Settings) -> Iterator[Wired]:
         retention = int(settings.retention_hours * MS_PER_HOUR)
         writer = DecisionWriter(client, names, durability(client), retention_ms=retention)
         config = ServiceConfig(settings.symbols, settings.timeframe, settings.linger_ms, settings.claim_idle_ms)
-        policies = (settings.vote_policy(), settings.intent_policy())
+        policies = (vote_policy, settings.intent_policy())
         shadows.start()
         yield Wired(Service(config, reader, writer, cast, shadows, policies, now_us=now_us), shadows)
     finally:

@@ -74,7 +74,7 @@ def test_service_decides_every_bar_and_equals_the_replay_byte_for_byte(server, t
     lines = [json.loads(line) for line in engine.log.splitlines()]
     messages = [line["message"] for line in lines]
     assert "[OK] XGBoost agent loaded (weight: 25.0%)" in messages
-    assert not any(message.startswith("[OK] PatchTST") for message in messages), "a shadow has no weight"
+    assert "[OK] PatchTST agent loaded (weight: 20.0%) | mode=SHADOW_ONLY: it does not vote" in messages
     assert any(message.startswith("[TELEMETRY] Publishing trade.intent: ") for message in messages)
     shadow_lines = [message for message in messages if message.startswith("[SHADOW] PatchTST | ")]
     assert 3 <= len(shadow_lines) < expected(series) / 3, "one line a symbol in 30 s"

@@ -1,5 +1,6 @@
 """`quantum demo`: the whole story on one screen, from bars to a verdict, through the real service."""
 
+import sys
 import time
 from collections.abc import Callable, Iterator, Mapping
 from contextlib import contextmanager
@@ -20,6 +21,9 @@ TRAIN_BARS = 9_000
 SERVICE_BARS = 2_016
 """Seven days of 5-minute bars: the observation that the operator's runbook asks for."""
 
+DEMO_EDGE = 0.12
+"""Planted momentum of the simulated market, about what trees find with an AUC of 0.57; real 5-minute bars give less."""
+
 
 def demo(
     bars: Annotated[
@@ -39,7 +43,8 @@ def demo(
 
     from quantum_trader.clock import now_utc
 
-    console = Console(highlight=False)
+    # In a pipe rich assumes 80 columns, too few for the tables.
+    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
     started = time.monotonic()
     now = now_utc()
     folder = out / f"run_{now:%Y%m%d_%H%M%S}"
@@ -122,7 +127,7 @@ def _bar(console: "Console", label: str) -> "Iterator[Callable[[int, int], None]
     from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
 
     columns = (TextColumn(f"{label:24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True) as progress:
+    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
         task = progress.add_task(label, total=None)
 
         def report(done: int, total: int) -> None:

@@ -23,6 +23,7 @@ READY_TIMEOUT_S = 60.0
 STALL_TIMEOUT_S = 60.0
 STOP_TIMEOUT_S = 30.0
 BATCH_BARS = 1000
+SHADOW_IS_UP = b"mode=SHADOW_ONLY: it does not vote"
 
 
 @dataclass(frozen=True)
@@ -68,13 +69,18 @@ def run_service(
         with _engine(env_file, environ, folder / "engine.log") as engine:
             _wait_for(engine, (folder / "ready").exists, READY_TIMEOUT_S, "did not get ready")
             ready = time.monotonic()
+            # The shadow loads beside the engine and delays nothing; the demo gives it the time to see every bar.
+            _wait_for(
+                engine, lambda: SHADOW_IS_UP in (folder / "engine.log").read_bytes(), READY_TIMEOUT_S, "has no shadow"
+            )
+            deciding = time.monotonic()
             _publish(settings, series)
             _follow(settings, engine, expected_decisions(series), progress)
             done = time.monotonic()
         with wire_decision_reader(settings) as reader:
             records = list(reader.since(0))
             intents = [entry.payload for entry in reader.intents(len(records) or 1)]
-    return ServiceRun(records, intents, ready - started, done - ready)
+    return ServiceRun(records, intents, ready - started, done - deciding)
 
 
 def _is_setting(name: str) -> bool:

@@ -21,14 +21,15 @@ def list_models(folder: Folder = _DEFAULT_FOLDER) -> None:
     """List artefacts, every one verified. Exit code 1 where one is broken."""
     from rich.box import SIMPLE
     from rich.console import Console
-    from rich.table import Table
+    from rich.table import Column, Table
 
     from quantum_trader.cli.finish import Finish
     from quantum_trader.models.store import list_artefacts
 
     console = Console(highlight=False)
     entries = list_artefacts(folder)
-    table = Table("artefact", "digest", "version", "features", "test log-loss", "AUC", box=SIMPLE, padding=_PADDING)
+    columns = (Column(name, no_wrap=True) for name in ("artefact", "digest", "version", "features", "log-loss", "AUC"))
+    table = Table(*columns, box=SIMPLE, padding=_PADDING, caption="log-loss and AUC on the test part")
     for entry in entries:
         if entry.artefact is None:
             table.add_row(entry.folder.name, "[red]BROKEN[/]")
@@ -37,7 +38,7 @@ def list_models(folder: Folder = _DEFAULT_FOLDER) -> None:
         test = manifest.metrics.test if manifest.metrics else None
         figures = (f"{test.log_loss:.4f}", f"{test.auc:.4f}") if test else ("-", "-")
         table.add_row(
-            entry.folder.name, entry.artefact.digest[:16], str(manifest.version), manifest.features[:16], *figures
+            entry.folder.name, entry.artefact.digest[:16], str(manifest.version), manifest.features[:8], *figures
         )
     console.print(table if entries else f"{folder}: no artefacts")
     problems = [entry.problem for entry in entries if entry.artefact is None]

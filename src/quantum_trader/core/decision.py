@@ -89,7 +89,7 @@ def decision_id(symbol: str, timeframe: str, ts_open: int) -> str:
     """The name of a decision as a UUID: the same bar gives the same name on every machine and in every replay.
 
     >>> decision_id("BTCUSDT", "5m", 0)
-    '9fe6edd2-db1d-85c9-b0d5-6c2c7e68b8c2'
+    '17786d99-cac1-8f07-8784-9b833b915cfc'
     """
     h = hashlib.sha256(f"{symbol}|{timeframe}|{ts_open}".encode()).hexdigest()
     # Version 8 of RFC 9562 (the bits are ours to define), variant 0b10; Python's uuid knows it only from 3.14 on.

@@ -32,13 +32,16 @@ def telemetry_line(decision: Decision, breakdown: Sequence[str], *, fallback_use
     )
 
 
-def loaded_line(model: str, weight: float) -> str:
-    """A model whose digest, shapes and warm-up prediction were checked.
+def loaded_line(model: str, weight: float, *, shadow: bool = False) -> str:
+    """A model whose digest, shapes and warm-up prediction were checked; a shadow's weight is what it would have.
 
     >>> loaded_line("patchtst", 0.2)
     '[OK] PatchTST agent loaded (weight: 20.0%)'
+    >>> loaded_line("patchtst", 0.2, shadow=True)
+    '[OK] PatchTST agent loaded (weight: 20.0%) | mode=SHADOW_ONLY: it does not vote'
     """
-    return f"[OK] {DISPLAY_NAMES[model]} agent loaded (weight: {weight:.1%})"
+    text = f"[OK] {DISPLAY_NAMES[model]} agent loaded (weight: {weight:.1%})"
+    return f"{text} | mode=SHADOW_ONLY: it does not vote" if shadow else text
 
 
 def _logit(p: float) -> float:

@@ -12,7 +12,7 @@ import subprocess
 import sys
 import threading
 import time
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 import msgspec
@@ -23,6 +23,7 @@ from quantum_trader.core.predictions import ModelOutput, Status, Thresholds
 from quantum_trader.engine import frames
 from quantum_trader.engine.deciding import FeatureBatch
 from quantum_trader.engine.loading import ShadowSpec
+from quantum_trader.engine.loglines import loaded_line
 from quantum_trader.models.artefact import load_artefact
 
 log = logging.getLogger(__name__)
@@ -34,8 +35,9 @@ LONGEST_PAUSE_S = 60.0
 class Shadow:
     """One shadow model in a process of its own."""
 
-    def __init__(self, spec: ShadowSpec) -> None:
+    def __init__(self, spec: ShadowSpec, weight: float) -> None:
         self.spec = spec
+        self._weight = weight
         self._wake = threading.Condition()
         self._outbox: tuple[int, NDArray[np.float32]] | None = None
         self._answers: dict[int, frames.Reply] = {}
@@ -133,6 +135,7 @@ class Shadow:
                 greeting = msgspec.msgpack.decode(frames.receive(ours), type=frames.Reply)
                 if greeting.error or greeting.digest != self.spec.digest:
                     return greeting.error or f"it loaded artefact {greeting.digest[:16]}"
+                log.info(loaded_line(self.spec.model, self._weight, shadow=True))
                 with self._wake:
                     self._up = True
                     self._wake.notify_all()
@@ -189,10 +192,16 @@ def _environment() -> dict[str, str]:
 
 
 class ShadowRing:
-    """All shadows of an engine, with one grace for all of them."""
+    """All shadows of an engine, with one grace for all of them.
 
-    def __init__(self, specs: Sequence[ShadowSpec], grace_ms: float) -> None:
-        self._shadows = [Shadow(spec) for spec in specs]
+    Args:
+        specs: The shadows.
+        grace_ms: Longest wait for their answers once the votes are in; 0 takes only what is already there.
+        weights: What each would weigh if it voted; for the log.
+    """
+
+    def __init__(self, specs: Sequence[ShadowSpec], grace_ms: float, weights: Mapping[str, float]) -> None:
+        self._shadows = [Shadow(spec, weights[spec.model]) for spec in specs]
         self._grace_s = grace_ms / 1000.0
 
     def start(self) -> None:

@@ -38,7 +38,7 @@ class NetworkFit:
 
     Attributes:
         network: With the weights of `best_epoch`, in evaluation mode.
-        log_losses: On the validation part, after each epoch.
+        log_losses: On the validation rows that were watched, after each epoch.
         best_epoch: Index into `log_losses`.
     """
 
@@ -117,19 +117,21 @@ def _fit(
     best, best_state = 0, deepcopy(network.state_dict())
     steps = samples // options.batch_size
     stage = f"{model}: batches"
+    watched = data.validation[:: -(-len(data.validation) // options.stopping_rows)]
     for epoch in range(options.max_epochs):
         network.train()
         drawn = batches(data.y[data.train], options.batch_size, samples, balanced, rng)
         for step, chosen in enumerate(drawn):
             _step(network, optimiser, data, data.train[chosen])
             progress(stage, epoch * steps + step + 1, options.max_epochs * steps)
-        losses.append(log_loss(logits(network, data.x, data.validation), data.y[data.validation]))
+        losses.append(log_loss(logits(network, data.x, watched), data.y[watched]))
         if not np.isfinite(losses[epoch]):
             raise TrainingError(f"{model}: the validation log-loss is {losses[epoch]} after epoch {epoch + 1}")
         if epoch == 0 or losses[epoch] < losses[best]:
             best, best_state = epoch, deepcopy(network.state_dict())
         elif epoch - best >= options.patience:
             break
+    progress(stage, len(losses) * steps, len(losses) * steps)
     network.load_state_dict(best_state)
     return NetworkFit(network.eval(), tuple(losses), best)
 

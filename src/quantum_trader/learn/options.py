@@ -18,6 +18,7 @@ class TrainOptions:
             (on for PatchTST).
         max_epochs: Of a network.
         samples_per_epoch: Rows drawn in one epoch of a network; None takes as many as the training part has.
+        stopping_rows: Validation rows, evenly spaced, that a network's early stop looks at; metrics use all.
         patience: Epochs without a better validation log-loss before a network stops.
         batch_size: Rows per step of a network.
         max_rounds: Trees at most.
@@ -33,6 +34,7 @@ class TrainOptions:
     balanced: bool | None = None
     max_epochs: int = 30
     samples_per_epoch: int | None = 65_536
+    stopping_rows: int = 16_384
     patience: int = 4
     batch_size: int = 256
     max_rounds: int = 600
@@ -42,7 +44,7 @@ class TrainOptions:
     version: int | None = None
 
     def __post_init__(self) -> None:
-        for name in ("max_epochs", "patience", "max_rounds", "threads"):
+        for name in ("max_epochs", "stopping_rows", "patience", "max_rounds", "threads"):
             if getattr(self, name) < 1:
                 raise TrainingError(f"training: {name} {getattr(self, name)} is not at least 1")
         if self.batch_size < 2 or self.batch_size % 2:
@@ -58,14 +60,15 @@ class TrainOptions:
 
     @classmethod
     def demo(cls, seed: int = 20260101) -> "TrainOptions":
-        """Bounded for the demo: the four models together in about 40 seconds of one core.
+        """Bounded for the demo: the four models together in about half a minute of one core.
 
         Balanced for every model: a window of a few weeks has a drift, and a weak model would learn that alone.
         """
         return cls(
             seed=seed,
             balanced=True,
-            max_epochs=4,
+            max_epochs=3,
+            stopping_rows=2_500,
             samples_per_epoch=8_192,
             patience=2,
             max_rounds=300,

@@ -78,6 +78,8 @@ def fit_xgboost(rows: Rows, balanced: bool, options: TrainOptions, progress: Pro
         callbacks=[xgboost.callback.EarlyStopping(rounds=PATIENCE), Report()],
         verbose_eval=False,
     )
+    rounds = len(history["validation"]["logloss"])
+    progress("xgb: trees", rounds, rounds)
     return booster[: best_round(history["validation"]["logloss"])]
 
 
@@ -124,5 +126,7 @@ def fit_lightgbm(rows: Rows, balanced: bool, options: TrainOptions, progress: Pr
             report,
         ],
     )
-    best = best_round(history["validation"]["binary_logloss"])
+    losses = history["validation"]["binary_logloss"]
+    progress("lgbm: trees", len(losses), len(losses))
+    best = best_round(losses)
     return lightgbm.Booster(model_str=booster.model_to_string(num_iteration=best))

@@ -3,9 +3,7 @@
 import math
 from dataclasses import dataclass
 from itertools import pairwise
-from typing import Any
 
-import matplotlib.dates as mdates
 import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
@@ -17,7 +15,7 @@ from quantum_trader.core.predictions import DISPLAY_NAMES
 from quantum_trader.gates.sample import CYCLE
 from quantum_trader.report.flips import Flips
 from quantum_trader.report.model import ModelReport, ReportData
-from quantum_trader.report.svg import Ink, figure, inline, quiet, style
+from quantum_trader.report.svg import Ink, date_axis, figure, inline, quiet, style
 from quantum_trader.report.views import (
     CONFIDENCE_EDGES,
     DAY_MS,
@@ -29,10 +27,6 @@ from quantum_trader.report.views import (
     SharesView,
 )
 from quantum_trader.report.words import basis_points, percent
-
-# Matplotlib gives these two no types.
-_LOCATOR: Any = mdates.AutoDateLocator
-_FORMATTER: Any = mdates.ConciseDateFormatter
 
 
 @dataclass(frozen=True, slots=True)
@@ -185,7 +179,7 @@ def shares_chart(view: SharesView) -> Chart:
             DISPLAY_NAMES.get(name, "Ensemble"), rotation=0, ha="right", va="center", color=Ink.TEXT, labelpad=6
         )
         quiet(axes)
-    _dates(strips[-1])
+    date_axis(strips[-1])
     handles, labels = strips[0].get_legend_handles_labels()
     drawing.legend(handles[::-1], labels[::-1], loc="outside upper right", ncols=3, handlelength=1, handleheight=0.9)
     words = ", ".join(
@@ -207,8 +201,8 @@ def flips_chart(flips: Flips | None, who: str) -> Chart:
     caption = (
         f"A counterfactual, not part of the verdict: the recorded votes are counted again with {who} at weight "
         f"{flips.weight:g}. Cumulative log return after a cost of {flips.cost:g} per unit of turnover, of the "
-        f"{flips.settled:,} flipped decisions whose outcome is known; each is held {HORIZON} bars by itself, overlapping "
-        f"ones add up, so this is no account's equity.{thinned}"
+        f"{flips.settled:,} flipped decisions whose outcome is known; each is held {HORIZON} bars by itself, "
+        f"overlapping ones add up, so this is no account's equity.{thinned}"
     )
     drawing = figure(2.9)
     axes = drawing.subplots()
@@ -221,7 +215,7 @@ def flips_chart(flips: Flips | None, who: str) -> Chart:
     axes.set_ylabel("basis points")
     axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
     axes.margins(x=0.02)
-    _dates(axes)
+    date_axis(axes)
     label = (
         f"Equity of flips: {flips.flipped:,} decisions flipped, {flips.settled:,} settled, together "
         f"{basis_points(flips.total)} after cost; lowest {basis_points(float(curve.low.min()))}, "
@@ -254,7 +248,7 @@ def price_chart(view: PriceView, number: int) -> Chart:
     axes.margins(x=0.015, y=0.06)
     axes.yaxis.set_major_locator(MaxNLocator(5))
     axes.yaxis.set_major_formatter(FuncFormatter(lambda value, _: f"{value:,.10g}"))
-    _dates(axes)
+    date_axis(axes)
     last = view.close[np.isfinite(view.close)][-1]
     label = f"Price of {view.symbol}, last {last:,.6g}, with {intents} intents."
     return _chart(f"price-{number}", view.symbol, caption, drawing, label)
@@ -276,20 +270,6 @@ def _chart(name: str, title: str, caption: str, drawing: Figure, label: str) -> 
 
 def _days(ts: IntArray) -> FloatArray:
     return np.asarray(ts / DAY_MS)
-
-
-def _dates(axes: Axes) -> None:
-    axes.xaxis_date()
-    locator = _LOCATOR(minticks=3, maxticks=6)
-    axes.xaxis.set_major_locator(locator)
-    axes.xaxis.set_major_formatter(
-        _FORMATTER(
-            locator,
-            formats=["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%H:%M:%S"],
-            zero_formats=["", "%b %Y", "%d %b", "%d %b", "%H:%M", "%H:%M"],
-            show_offset=False,
-        )
-    )
 
 
 def _thousands(value: float, _: object) -> str:

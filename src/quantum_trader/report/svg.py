@@ -13,8 +13,13 @@ from typing import Any
 from xml.etree import ElementTree as ET
 
 import matplotlib as mpl
+import matplotlib.dates as mdates
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
+
+# Matplotlib gives these two no types.
+_LOCATOR: Any = mdates.AutoDateLocator
+_FORMATTER: Any = mdates.ConciseDateFormatter
 
 
 class Ink(StrEnum):
@@ -92,6 +97,21 @@ def quiet(axes: Axes) -> None:
     axes.tick_params(length=0)
     for spine in axes.spines.values():
         spine.set_visible(False)
+
+
+def date_axis(axes: Axes) -> None:
+    """Label an x axis of days since the epoch with dates, UTC."""
+    axes.xaxis_date()
+    locator = _LOCATOR(minticks=3, maxticks=6)
+    axes.xaxis.set_major_locator(locator)
+    axes.xaxis.set_major_formatter(
+        _FORMATTER(
+            locator,
+            formats=["%Y", "%b %Y", "%d %b", "%H:%M", "%H:%M", "%H:%M:%S"],
+            zero_formats=["", "%b %Y", "%d %b", "%d %b", "%H:%M", "%H:%M"],
+            show_offset=False,
+        )
+    )
 
 
 def inline(figure_: Figure, name: str, label: str) -> str:

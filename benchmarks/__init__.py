@@ -1,0 +1,1 @@
+"""Benchmarks: one file a question, compared as ratios within one run. README.md holds the tables."""
