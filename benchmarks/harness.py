@@ -78,12 +78,17 @@ def paired(
 
 
 def _calls_per_sample(call: Callable[[], object]) -> int:
-    call()
-    started = time.perf_counter()
-    # A call that takes long has said enough by its first run; only short ones are tried again.
-    call()
-    once = time.perf_counter() - started
+    once = _timed(call)
+    # A short first call was mostly warming up; a long one has said enough.
+    if once < SHORTEST_SAMPLE_S:
+        once = _timed(call)
     return max(1, math.ceil(SHORTEST_SAMPLE_S / max(once, 1e-9)))
+
+
+def _timed(call: Callable[[], object]) -> float:
+    started = time.perf_counter()
+    call()
+    return time.perf_counter() - started
 
 
 @dataclass(frozen=True)

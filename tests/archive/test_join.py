@@ -1,4 +1,5 @@
 import numpy as np
+import pyarrow as pa
 import pytest
 from hypothesis import assume, given, settings
 from hypothesis import strategies as st
@@ -102,7 +103,5 @@ def test_a_column_gives_nan_where_there_is_no_number(values: list[float | None])
     assume(any(value is None for value in values))
     table = to_table([record("BTCUSDT", START) for _ in values])
     at = table.schema.get_field_index("patchtst.p_up")
-    import pyarrow as pa
-
     found = column(table.set_column(at, table.schema.field(at), pa.array(values, pa.float64())), "patchtst.p_up")
     np.testing.assert_array_equal(found, [np.nan if value is None else value for value in values])

@@ -137,7 +137,7 @@ def test_intent_entry_keeps_order_and_spaces() -> None:
     assert fields[b"payload"].startswith(b'{"symbol": "BTCUSDT", "side": "BUY", "action": "BUY", ')
     assert b'"shadow": true, "status": "late"}' in fields[b"payload"]
     assert b"\n" not in fields[b"payload"]
-    assert fields[b"event_type"] == b"trace.intent".replace(b"trace", b"trade")
+    assert fields[b"event_type"] == b"trade.intent"
     assert fields[b"source"] == b"ai-engine"
     assert fields[b"correlation_id"].decode() == decision.decision_id
     assert decode_intent(fields) == payload

@@ -546,11 +546,11 @@ def test_bad_network_loses_and_doubles_nothing(
 
 def test_request_that_arrives_after_it_was_given_up_is_void(server: EmbeddedServer, client: redis.Redis) -> None:
     # The client gives up after 0.1 s and repeats; the proxy delivers the first try all the same, 0.1 s later.
-    rounds = range(1, 121)
+    rounds = range(1, 81)
     with Proxy(server.url, Faults(stall=0.03, stall_s=0.2)) as proxy:
         run_engine(proxy.url, rounds, timeout_s=0.1)
         time.sleep(0.3)
-    assert proxy.met["stall"] >= 15
+    assert proxy.met["stall"] >= 8
     assert client.xlen(NAMES.bars) == len(rounds) * len(SYMBOLS)
     assert_exactly_once(client, rounds)
 

@@ -2,6 +2,7 @@ import asyncio
 import contextlib
 import dataclasses
 import json
+import time
 from collections.abc import AsyncIterator
 
 import pytest
@@ -32,18 +33,23 @@ class Follower:
     """Runs `closed_bars` and the other side of the exchange beside each other, and a clock that the test sets."""
 
     def __init__(self, binance, fast, pairs=("BTC/USDT",), since_ms=None):
-        self.now_ms = DEFAULT_START_MS
+        self.now_ms, self.started = DEFAULT_START_MS, time.monotonic()
         self.notices: list[str] = []
         self.stream: AsyncIterator[Bar] = closed_bars(
             "binance",
             pairs,
             "5m",
-            lambda: self.now_ms,
+            self.clock,
             since_ms=since_ms,
+            grace_ms=500,
             notice=self.notices.append,
             config=binance.config,
             retries=fast,
         )
+
+    def clock(self) -> int:
+        """Runs as clocks do, from where the test has set it."""
+        return self.now_ms + int((time.monotonic() - self.started) * 1000)
 
     async def take(self, count: int) -> list[Bar]:
         async with asyncio.timeout(FOREVER):
@@ -112,14 +118,14 @@ def test_the_bar_of_the_break_is_never_its_half(binance, fast, bars):
 
 
 def test_a_bar_whose_frames_were_lost_is_asked_for(binance, fast, bars):
-    follower = Follower(binance, fast, since_ms=bars[0].ts_open)
-    follower.now_ms = bars[3].ts_open
+    follower = Follower(binance, fast)
+    follower.now_ms = bars[5].ts_open
 
     def script() -> None:
         binance.wait_subscribed(1)
-        follower.now_ms = bars[5].ts_open + 10_000
+        binance.push(binance.frame(partial(bars[4]), closed=False))
 
-    assert asyncio.run(follow(follower, 5, script)) == bars[:5]
+    assert asyncio.run(follow(follower, 1, script)) == [bars[4]]
 
 
 def test_it_begins_where_the_caller_stopped(binance, fast, bars):

@@ -78,7 +78,8 @@ def test_states_are_coloured_on_a_terminal(data: Any) -> None:
 def test_open_gates_say_what_they_need(worlds: Callable[..., Any]) -> None:
     text = " ".join(printed(report(worlds({"BTCUSDT": 100.0}, decisions=60))).split())
     assert "… HOLD" in text
-    assert "Action Diversity: needs about" in text
+    assert text.count("needs about") == 1
+    assert "Action Diversity, Confidence Spread, Shadow Correlation, Calibration: needs about" in text
 
 
 def test_brackets_are_printed_as_they_are(worlds: Callable[..., Any]) -> None:

@@ -32,6 +32,7 @@ def test_the_examples_in_docstrings_hold(module: object) -> None:
         words.percent_se(NOTHING, count=True),
         words.decimal_se(NOTHING),
         words.basis_points(math.nan),
+        words.basis_points_se(NOTHING),
         words.gate_number(gate(value=math.nan)),
         words.gate_threshold(gate(threshold=math.nan)),
     ],
@@ -49,6 +50,13 @@ def test_gates_show_number_threshold_and_sizes() -> None:
     assert words.gate_threshold(gate(GATES[0], threshold=0.7)) == "≤ 70.0%"
     assert words.gate_sizes(gate()) == "1,204 / 811"
     assert words.gate_sizes(gate(n_effective=math.nan)) == "1,204 / –"
+
+
+def test_one_cluster_has_no_standard_error() -> None:
+    lonely = Estimate(0.5, 0.0, 8, 1.0, 1)
+    assert words.percent_se(lonely, count=True) == "50.0% ± – (8)"
+    assert words.decimal_se(lonely) == "0.500 ± –"
+    assert words.gate_number(gate(se=0.0, cycles=1)) == "0.0612 ± –"
 
 
 def test_only_an_open_gate_needs_something() -> None:

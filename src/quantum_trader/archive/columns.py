@@ -92,9 +92,12 @@ def to_records(table: pa.Table) -> list[DecisionRecord]:
     """A table's rows as records.
 
     Raises:
-        WireError: if a row's decision does not give the digest that was stored with it.
+        WireError: if a value is none of its kind, or a row's decision does not give the digest stored with it.
     """
-    return [_record(row) for row in table.to_pylist()]
+    try:
+        return [_record(row) for row in table.to_pylist()]
+    except (pa.ArrowException, ValueError) as error:
+        raise WireError(f"archived decision: a value is none of its kind ({error})") from error
 
 
 def _record(row: dict[str, Any]) -> DecisionRecord:

@@ -5,6 +5,7 @@ from types import TracebackType
 from typing import Self
 
 import pyarrow as pa
+import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from quantum_trader.archive.columns import SCHEMA
@@ -26,7 +27,13 @@ class DecisionFile:
         # Digests and hashes do not repeat: a dictionary of them would only cost time.
         plain = {"decision_id", "input_hash", "digest"}
         named = [name for name in SCHEMA.names if name not in plain]
-        self._writer = pq.ParquetWriter(self._draft, SCHEMA, compression="zstd", use_dictionary=named)
+        try:
+            self._writer = pq.ParquetWriter(
+                self._draft, SCHEMA, compression="zstd", use_dictionary=named, write_page_checksum=True
+            )
+        except BaseException:
+            self._draft.unlink(missing_ok=True)
+            raise
         return self
 
     def write(self, table: pa.Table) -> None:
@@ -36,11 +43,13 @@ class DecisionFile:
         self._writer.write_table(table)
 
     def __exit__(self, kind: type[BaseException] | None, _: BaseException | None, __: TracebackType | None) -> None:
-        if self._writer is not None:
-            self._writer.close()
-        if kind is None:
-            self._draft.replace(self.path)
-        else:
+        try:
+            if self._writer is not None:
+                self._writer.close()
+            if kind is None:
+                self._draft.replace(self.path)
+        finally:
+            # Gone already where it was put in place; left where the block or the last write failed.
             self._draft.unlink(missing_ok=True)
 
 
@@ -56,14 +65,28 @@ def read_decisions(folder: Path) -> pa.Table:
     tables = [_read(path) for path in sorted(folder.glob("*.parquet"))]
     if not tables:
         raise ConfigError(f"decisions {folder}: holds no Parquet file of decisions")
-    return pa.concat_tables(tables).unify_dictionaries().sort_by([("ts_open", "ascending"), ("symbol", "ascending")])
+    table = pa.concat_tables(tables).unify_dictionaries()
+    # Arrow does not sort by dictionary columns: the keys are sorted as plain text.
+    keys = pa.table({"ts_open": table["ts_open"], "symbol": table["symbol"].cast(pa.string())})
+    order = pc.sort_indices(keys, sort_keys=[("ts_open", "ascending"), ("symbol", "ascending")])
+    return table.take(order)
 
 
 def _read(path: Path) -> pa.Table:
     try:
-        table = pq.read_table(path)
-    except (pa.ArrowInvalid, OSError) as error:
-        raise WireError(f"decisions {path}: not readable as Parquet ({str(error).splitlines()[0]})") from error
+        table = pq.read_table(path, page_checksum_verification=True)
+    except (pa.ArrowException, OSError, ValueError) as error:
+        raise WireError(f"decisions {path}: not readable as Parquet ({_line(error)})") from error
     if _MARK not in (table.schema.metadata or {}):
         raise WireError(f"decisions {path}: a Parquet file, but not of decisions")
-    return table.cast(SCHEMA)
+    if table.schema.names != SCHEMA.names:
+        differing = sorted(set(table.schema.names) ^ set(SCHEMA.names)) or ["their order"]
+        raise WireError(f"decisions {path}: columns of another version ({', '.join(differing[:3])})")
+    try:
+        return table.cast(SCHEMA)
+    except pa.ArrowException as error:
+        raise WireError(f"decisions {path}: a column of another type ({_line(error)})") from error
+
+
+def _line(error: Exception) -> str:
+    return (str(error).splitlines() or [type(error).__name__])[0]

@@ -78,7 +78,7 @@ def main() -> None:
     """Run a verb; a user's mistake is one line and exit code 1, Ctrl-C is exit code 130."""
     requested = next((argument for argument in sys.argv[1:] if not argument.startswith("-")), None)
     try:
-        build(requested)()
+        build(requested)(prog_name="quantum")
     except QuantumError as error:
         _say(str(error))
         sys.exit(EXIT_ERROR)

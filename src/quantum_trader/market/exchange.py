@@ -32,14 +32,12 @@ class Exchange:
 
     Attributes:
         name: ccxt's name, such as ``binance``.
-        client: The ccxt object.
-        connections: Websocket connections made so far; it grows at every reconnect.
+        client: The ccxt object; its candles (`ohlcvs`) are all of the websocket connection that is open.
     """
 
     def __init__(self, name: str, timeframe: str, retries: Retries, client: Any) -> None:
         self.name, self.timeframe, self.client = name, timeframe, client
         self.interval = interval_ms(timeframe)
-        self.connections = 0
         self._retries = retries
 
     def bar(self, pair: str, row: Sequence[float | None]) -> Bar:
@@ -144,7 +142,6 @@ async def open_exchange(
     _check_pairs(pairs)
     client = _client_class(name)(ccxt.Exchange.deep_extend(_only_kinds(name, pairs), dict(config or {})))
     exchange = Exchange(name, timeframe, retries or Retries(), client)
-    client.on_new_connection = lambda: _count(exchange)
     try:
         await exchange.load(pairs)
         yield exchange
@@ -173,27 +170,19 @@ def _only_kinds(name: str, pairs: Sequence[str]) -> dict[str, Any]:
 
 
 def _client_class(name: str) -> Any:
-    """ccxt.pro's class of an exchange, which says when it has made a connection.
+    """ccxt.pro's class of an exchange, which forgets its candles when it makes a new connection.
 
-    ccxt reconnects by itself at the next call that watches; a caller that was busy meanwhile would not learn of it.
+    ccxt reconnects by itself at the next call that watches, and keeps what the old connection saw: perhaps the middle
+    of a bar that has closed since.
     """
     import ccxt.pro
 
     base: Any = getattr(ccxt.pro, name)
 
-    class Announcing(base):  # type: ignore[misc]
-        on_new_connection: Callable[[], None] | None = None
-
+    class Forgetful(base):  # type: ignore[misc]
         def on_connected(self, client: Any, message: Any = None) -> None:
             """A websocket is open; this is the hook that ccxt leaves to its users."""
             super().on_connected(client, message)
-            if self.on_new_connection is not None:
-                self.on_new_connection()
+            self.ohlcvs.clear()
 
-    return Announcing
-
-
-def _count(exchange: Exchange) -> None:
-    exchange.connections += 1
-    # What the old connection left in ccxt's cache may be the middle of a bar that has closed since.
-    exchange.client.ohlcvs.clear()
+    return Forgetful

@@ -2,7 +2,8 @@
 
 - An update carries the whole candle so far. A candle is closed when the next one of its pair begins on the same
   connection: its last update was then its final one.
-- After a reconnect nothing that was seen before counts as final. Bars that closed meanwhile are fetched by REST.
+- A new connection starts without candles: the half that an old one saw never counts as final, and bars that closed
+  meanwhile are fetched by REST.
 - A pair in which nobody trades, or whose frame was lost, begins no candle: `grace_ms` after its bar should have
   closed it is fetched by REST.
 - Bars of a pair come in order, each once. What the exchange itself does not have (a halt) is left out.
@@ -19,6 +20,9 @@ from quantum_trader.market.exchange import Exchange, ExchangeError, Retries, ope
 
 _PAUSE_S = 1.0
 """Between attempts to reconnect, and between questions for a bar that the exchange does not have yet."""
+
+_LONGEST_WAIT_S = 10.0
+"""After which the clock is looked at again: a machine that slept does not wait for the rest of its bar."""
 
 
 def _quiet(text: str) -> None:
@@ -90,7 +94,7 @@ async def _next(queue: asyncio.Queue[Bar], tasks: list[asyncio.Task[None]]) -> B
 
 
 class _Follower:
-    """Follows one pair. `_next_open` is the bar to be given out next: whatever happens, it moves only by giving out."""
+    """Follows one pair. `_next_open` is the bar to be given out next: a failure never moves it."""
 
     def __init__(
         self,
@@ -105,56 +109,68 @@ class _Follower:
         self._exchange, self._pair, self._queue = exchange, pair, queue
         self._clock, self._grace_ms, self._notice = clock, grace_ms, notice
         self._next_open = first_open
-        self._forming: Bar | None = None
-        self._connection = 0
 
     async def follow(self) -> None:
         """Give out bars for ever."""
         import ccxt
 
-        if self._next_open is not None:
-            await self._catch_up()
+        await self._catch_up()
         while True:
             try:
-                rows = await asyncio.wait_for(self._watch(), self._patience_s())
+                await self._wait()
             except TimeoutError:
-                await self._catch_up()
-                continue
+                if self._overdue_ms() >= 0:
+                    await self._catch_up()
             except ccxt.OperationFailed as error:
-                self._forming = None
                 self._notice(f"{self._pair}: connection lost ({type(error).__name__}), reconnecting")
                 await asyncio.sleep(_PAUSE_S)
                 await self._catch_up()
-                continue
             except ccxt.BaseError as error:
                 raise ExchangeError(f"{self._exchange.name}: {self._pair}: {error}") from error
-            for row in rows:
-                await self._take(self._exchange.bar(self._pair, row))
 
-    async def _watch(self) -> list[list[float]]:
-        rows: list[list[float]] = await self._exchange.client.watch_ohlcv(self._pair, self._exchange.timeframe)
-        if self._connection != self._exchange.connections:
-            self._connection = self._exchange.connections
-            self._forming = None
-        return rows
+    async def _wait(self) -> None:
+        """Give out what is closed, then wait for the next update or for the time at which one is overdue."""
+        watch = self._exchange.client.watch_ohlcv(self._pair, self._exchange.timeframe)
+        watching = asyncio.ensure_future(watch)
+        try:
+            # Registered with ccxt first, looked at its candles then: an update in between wakes us.
+            await asyncio.sleep(0)
+            await self._give_closed()
+            patience = max(-self._overdue_ms() / 1000, _PAUSE_S)
+            await asyncio.wait_for(watching, min(patience, _LONGEST_WAIT_S))
+        finally:
+            watching.cancel()
+            await asyncio.gather(watching, return_exceptions=True)
 
-    def _patience_s(self) -> float | None:
-        """Seconds until the bar that is due should have closed on the websocket; at least a pause."""
+    def _overdue_ms(self) -> int:
+        """Since when the websocket should have closed the next bar; negative before, always where none is due."""
         if self._next_open is None:
-            return None
-        due = self._next_open + self._exchange.interval + self._grace_ms
-        return max((due - self._clock()) / 1000, _PAUSE_S)
+            return -(2**31)
+        return self._clock() - (self._next_open + self._exchange.interval + self._grace_ms)
 
-    async def _take(self, bar: Bar) -> None:
-        """One update of a candle."""
-        if self._next_open is None:
-            self._next_open = bar.ts_open
-        if self._forming is not None and bar.ts_open > self._forming.ts_open == self._next_open:
-            self._give(self._forming)
-        if bar.ts_open > self._next_open:
-            await self._catch_up(bar.ts_open)
-        if bar.ts_open >= self._next_open:
-            self._forming = bar
+    async def _give_closed(self) -> None:
+        """Give out every candle of this connection that another follows, the holes before them first."""
+        while True:
+            candles = self._candles()
+            if not candles:
+                return
+            if self._next_open is None:
+                self._next_open = candles[0].ts_open
+            if candles[0].ts_open > self._next_open:
+                due = self._next_open
+                await self._catch_up(candles[0].ts_open)
+                if self._next_open == due:
+                    return
+            elif len(candles) > 1:
+                self._give(candles[0])
+            else:
+                return
+
+    def _candles(self) -> list[Bar]:
+        """This connection's candles that are not given out yet, oldest first; the last is still forming."""
+        cached = self._exchange.client.ohlcvs.get(self._pair, {}).get(self._exchange.timeframe, [])
+        first = self._next_open or 0
+        return [self._exchange.bar(self._pair, row) for row in cached if row[0] >= first]
 
     async def _catch_up(self, before: int | None = None) -> None:
         """Fetch the closed bars that are due, up to one that has begun already or else up to the clock.

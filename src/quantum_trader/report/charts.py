@@ -236,7 +236,8 @@ def price_chart(view: PriceView, number: int) -> Chart:
     """Price of one symbol with its BUY and SELL intents."""
     each = "one bar" if view.per_point == 1 else f"{view.per_point} bars: their last close, the band from low to high"
     intents = f"{int(view.buys.sum()):,} BUY, {int(view.sells.sum()):,} SELL"
-    caption = f"{intents}. Each point is {each}; a larger triangle stands for more intents."
+    several = max(int(view.buys.max()), int(view.sells.max())) > 1
+    caption = f"{intents}. Each point is {each}{'; a larger triangle stands for more intents' if several else ''}."
     drawing = figure(2.7)
     axes = drawing.subplots()
     x = _days(view.ts)
@@ -255,10 +256,11 @@ def price_chart(view: PriceView, number: int) -> Chart:
 
 
 def _marks(axes: Axes, x: FloatArray, y: FloatArray, counts: IntArray, marker: str, colour: Ink) -> None:
-    """Markers in three sizes by how many intents they stand for."""
-    most = int(counts.max(initial=0))
-    bounds = [0, *(math.ceil(most * part) for part in (1 / 3, 2 / 3)), most]
-    for size, (above, upto) in zip((3.2, 4.6, 6.0), pairwise(bounds), strict=True):
+    """Markers in up to three sizes by how many intents they stand for."""
+    most = int(counts.max())
+    sizes = (3.2, 4.6, 6.0) if most > 2 else (4.6, 6.0)
+    bounds = [0, *(math.ceil(most * k / len(sizes)) for k in range(1, len(sizes) + 1))]
+    for size, (above, upto) in zip(sizes, pairwise(bounds), strict=True):
         at = (counts > above) & (counts <= upto)
         if at.any():
             axes.plot(x[at], y[at], linestyle="none", marker=marker, markersize=size, color=colour, markeredgewidth=0)

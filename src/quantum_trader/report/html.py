@@ -67,6 +67,7 @@ def _environment() -> Environment:
         name: getattr(words, name)
         for name in (
             "basis_points",
+            "basis_points_se",
             "days",
             "decimal",
             "decimal_se",

@@ -17,6 +17,7 @@ from quantum_trader.report.words import (
     STATE_MARKS,
     STATUS_WORDS,
     basis_points,
+    basis_points_se,
     days,
     decimal,
     gate_number,
@@ -142,12 +143,14 @@ def gates_table(verdict: Verdict) -> Table:
 
 
 def reasons(verdict: Verdict) -> Text:
-    """Why each gate says what it says and what an open one needs, then what the plain rule would say."""
+    """Why each gate says what it says and what an open one needs (once, where several say the same)."""
     lines = Text()
     needs = {need.partition(": ")[0]: need.partition(": ")[2] for need in verdict.needs}
+    said: dict[str, list[str]] = {}
     for gate in verdict.gates:
-        why = f"needs {needs[gate.name]}" if gate.name in needs else gate.reason
-        lines.append(f"{gate.name}: ", style="bold").append(f"{why}\n")
+        said.setdefault(f"needs {needs[gate.name]}" if gate.name in needs else gate.reason, []).append(gate.name)
+    for why, names in said.items():
+        lines.append(f"{', '.join(names)}: ", style="bold").append(f"{why}\n")
     for note in verdict.notes:
         lines.append("Note: ", style="bold").append(f"{note}\n")
     lines.append(plain_rule(verdict))
@@ -161,11 +164,8 @@ def flips_line(flips: Flips, who: str) -> Text:
     line = f"Had {who} voted at weight {flips.weight:g}: {flips.flipped:,} of {flips.decisions:,} decisions ({share}) "
     line += "would have been another action"
     if flips.settled:
-        mean = flips.per_flip
-        line += (
-            f"; {flips.settled:,} of them settled, together {basis_points(flips.total)} after cost "
-            f"({1e4 * mean.value:+.2f} ± {1e4 * mean.se:.2f} bp each)"
-        )
+        line += f"; {flips.settled:,} of them settled, together {basis_points(flips.total)} after cost "
+        line += f"({basis_points_se(flips.per_flip)} each)"
     return Text(f"{line}. A counterfactual, not part of the verdict.")
 
 

@@ -68,13 +68,31 @@ def percent_se(estimate: Estimate, *, count: bool = False) -> str:
     """
     if math.isnan(estimate.value):
         return NONE
-    text = f"{estimate.value:.1%} ± {100 * estimate.se:.1f}"
+    text = f"{estimate.value:.1%} ± {_error(100 * estimate.se, 1, estimate.clusters)}"
     return f"{text} ({estimate.n:,})" if count else text
 
 
 def decimal_se(estimate: Estimate, digits: int = 3) -> str:
     """A number with its standard error."""
-    return NONE if math.isnan(estimate.value) else f"{estimate.value:.{digits}f} ± {estimate.se:.{digits}f}"
+    if math.isnan(estimate.value):
+        return NONE
+    return f"{estimate.value:.{digits}f} ± {_error(estimate.se, digits, estimate.clusters)}"
+
+
+def basis_points_se(estimate: Estimate) -> str:
+    """A mean log return in basis points with its standard error.
+
+    >>> basis_points_se(Estimate(0.00033, 0.00015, 50, 40.0, 12))
+    '+3.30 ± 1.50 bp'
+    """
+    if math.isnan(estimate.value):
+        return NONE
+    return f"{1e4 * estimate.value:+,.2f} ± {_error(1e4 * estimate.se, 2, estimate.clusters)} bp"
+
+
+def _error(se: float, digits: int, clusters: int) -> str:
+    """A standard error; one cluster alone gives exactly 0, which is no knowledge."""
+    return f"{se:.{digits}f}" if clusters > 1 else NONE
 
 
 def basis_points(value: float) -> str:
@@ -90,12 +108,13 @@ def gate_number(gate: GateResult) -> str:
     """A gate's number ± standard error."""
     if math.isnan(gate.value):
         return NONE
-    if gate.name in _SHARES:
-        error = "" if math.isnan(gate.se) else f" ± {100 * gate.se:.1f}"
-        return f"{gate.value:.1%}{error}"
-    digits = 3 if gate.name == CALIBRATION else 4
-    error = "" if math.isnan(gate.se) else f" ± {gate.se:.{digits}f}"
-    return f"{gate.value:.{digits}f}{error}"
+    share = gate.name in _SHARES
+    digits = 1 if share else 3 if gate.name == CALIBRATION else 4
+    number = f"{gate.value:.1%}" if share else f"{gate.value:.{digits}f}"
+    # The plain rule knows no standard errors.
+    if math.isnan(gate.se):
+        return number
+    return f"{number} ± {_error(100 * gate.se if share else gate.se, digits, gate.cycles)}"
 
 
 def gate_threshold(gate: GateResult) -> str:
