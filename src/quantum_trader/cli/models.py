@@ -28,7 +28,7 @@ def list_models(folder: Folder = _DEFAULT_FOLDER) -> None:
 
     console = Console(highlight=False)
     entries = list_artefacts(folder)
-    columns = (Column(name, no_wrap=True) for name in ("artefact", "digest", "version", "features", "log-loss", "AUC"))
+    columns = (Column(name, no_wrap=True) for name in ("artefact", "digest", "version", "schema", "log-loss", "AUC"))
     table = Table(*columns, box=SIMPLE, padding=_PADDING, caption="log-loss and AUC on the test part")
     for entry in entries:
         if entry.artefact is None:
@@ -38,7 +38,7 @@ def list_models(folder: Folder = _DEFAULT_FOLDER) -> None:
         test = manifest.metrics.test if manifest.metrics else None
         figures = (f"{test.log_loss:.4f}", f"{test.auc:.4f}") if test else ("-", "-")
         table.add_row(
-            entry.folder.name, entry.artefact.digest[:16], str(manifest.version), manifest.features[:8], *figures
+            entry.folder.name, entry.artefact.digest[:12], str(manifest.version), manifest.features[:8], *figures
         )
     console.print(table if entries else f"{folder}: no artefacts")
     problems = [entry.problem for entry in entries if entry.artefact is None]
