@@ -1,6 +1,8 @@
 """How long does one bar of 1, 5, 50 and 500 symbols take, against the usual per-symbol loop with the same weights?"""
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 
 import numpy as np
 import pandas as pd
@@ -9,7 +11,7 @@ import torch
 from benchmarks.data import INTERVAL_MS, simulated
 from benchmarks.harness import Samples, Workplace, paired
 from benchmarks.tables import Block, Table, Target, at_least, at_most, seconds
-from benchmarks.usual_loop import UsualModels, answer_all, decide_all
+from benchmarks.usual_loop import Inputs, LeanModels, OneByOne, UsualModels, answer_all, decide_all
 from quantum_trader.core.bars import FIELDS, BarSeries, BarWindow
 from quantum_trader.core.decision import Decision, Occasion
 from quantum_trader.core.policy import VotePolicy
@@ -71,6 +73,17 @@ def _window(bars: BarSeries) -> BarWindow:
     return window
 
 
+@dataclass(frozen=True)
+class Sides:
+    """Who is compared, and on what; the inputs are ours, computed beforehand, for the comparison of models alone."""
+
+    ours: Ours
+    usual: UsualModels
+    lean: LeanModels
+    frames: Sequence[pd.DataFrame]
+    inputs: Sequence[Inputs]
+
+
 def run(place: Workplace) -> list[Block]:
     """Measure."""
     counts = SYMBOLS[:-1] if place.quick else SYMBOLS
@@ -78,77 +91,107 @@ def run(place: Workplace) -> list[Block]:
     place.progress("simulating bars", 0, 1)
     series = list(simulated(most, _BARS).values())
     ours = Ours(place.models.served(), series)
-    loop = UsualModels(place.models.originals)
-    frames = [pd.DataFrame({name: getattr(bars, name) for name in FIELDS}) for bars in series]
+    sides = Sides(
+        ours,
+        UsualModels(place.models.originals),
+        LeanModels(place.models.originals),
+        [pd.DataFrame({name: getattr(bars, name) for name in FIELDS}) for bars in series],
+        [Inputs.of(row, sequence) for row, sequence in zip(ours.batch.rows, ours.batch.sequences, strict=True)],
+    )
     default_threads = torch.get_num_threads()
     torch.set_num_threads(1)
     try:
-        alone = {n: _models_alone(place, ours, loop, n) for n in counts}
-        whole = {n: _end_to_end(place, ours, loop, frames[:n]) for n in counts}
-        by_model = _by_model(place, ours, loop, most)
+        alone = {n: _models_alone(place, sides, n) for n in counts}
+        whole = {n: _end_to_end(place, sides, n) for n in counts}
+        by_model = _by_model(place, sides, most)
     finally:
         torch.set_num_threads(default_threads)
-    threaded = _models_alone(place, ours, loop, 50)
+    threaded = _threaded(place, sides, min(50, most))
     notes = [
         place.models.described(),
-        f"largest |dp| between the two sides over the {most} symbols of this run: {_difference(ours, loop, most):.1e}",
-        "one thread on both sides (onnxruntime 1, torch.set_num_threads(1), XGBoost and LightGBM 1 thread); with "
-        f"torch's own choice of {default_threads} the loop's models take {seconds(threaded.median('loop'))} for 50 "
-        f"symbols instead of {seconds(alone[50].median('loop'))}",
-        "the loop computes its features with pandas over the last 200 bars, ours with TA-Lib over 512; "
-        "both sides hold their bars in memory; neither talks to a bus",
+        f"largest |dp| between the loop and ours over the {most} symbols of this run: {_difference(sides, most):.1e}",
+        "the loop hands one-row frames to `predict_proba`; the lean loop is the same without pandas and scikit-learn "
+        "around the boosters; both run the networks eagerly, one symbol at a time; targets are judged on the loop",
+        f"one thread on all sides (onnxruntime, XGBoost, LightGBM, torch); with torch's own choice of "
+        f"{default_threads} threads the loop's models take {seconds(threaded)} for {min(50, most)} symbols instead of "
+        f"{seconds(alone[min(50, most)].median('loop'))}",
+        "end to end the loop computes its features with pandas over the last 200 bars, ours with TA-Lib over 512; "
+        "all sides hold their bars in memory; none talks to a bus",
         "ours pads every batch to 32 rows: one symbol costs what 32 cost",
         "elsewhere, not in this run: FreqAI's live path (LightGBM alone, 380 features, 2 pairs, 3 timeframes) took 659 "
-        "to 773 ms a candle and pair on a machine like this",
+        "to 773 ms a candle and pair on a 2-core machine",
     ]
-    tables = [_table(alone, whole), by_model]
+    tables = [_alone_table(alone), _whole_table(whole), by_model]
     return [Block("live", "live: one bar of n symbols, four models", tables, _targets(alone, whole), notes)]
 
 
-def _models_alone(place: Workplace, ours: Ours, loop: UsualModels, n: int) -> Samples:
-    part = ours.part(n)
-    sides = {"loop": lambda: answer_all(loop, part.rows, part.sequences), "ours": lambda: ours.models(part)}
-    return paired(sides, place.rounds(ROUNDS[n]), f"models alone, {n} symbols", place.progress)
+def _models_alone(place: Workplace, sides: Sides, n: int) -> Samples:
+    part, inputs = sides.ours.part(n), sides.inputs[:n]
+    calls = {
+        "loop": lambda: answer_all(sides.usual, inputs),
+        "ours": lambda: sides.ours.models(part),
+        "lean": lambda: answer_all(sides.lean, inputs),
+    }
+    return paired(calls, place.rounds(ROUNDS[n]), f"models alone, {n} symbols", place.progress)
 
 
-def _end_to_end(place: Workplace, ours: Ours, loop: UsualModels, frames: Sequence[pd.DataFrame]) -> Samples:
-    n = len(frames)
-    sides = {"loop": lambda: decide_all(loop, frames), "ours": lambda: ours.decide(n)}
+def _end_to_end(place: Workplace, sides: Sides, n: int) -> Samples:
+    frames = sides.frames[:n]
+    calls = {"loop": lambda: decide_all(sides.usual, frames), "ours": lambda: sides.ours.decide(n)}
     # By now both sides are warm; at 500 symbols a call of the loop more would only cost time.
     warm_up = n < max(SYMBOLS)
-    return paired(sides, place.rounds(ROUNDS[n]), f"end to end, {n} symbols", place.progress, warm_up=warm_up)
+    return paired(calls, place.rounds(ROUNDS[n]), f"end to end, {n} symbols", place.progress, warm_up=warm_up)
 
 
-def _by_model(place: Workplace, ours: Ours, loop: UsualModels, n: int) -> Table:
-    part = ours.part(n)
-    inputs = list(zip(part.rows, part.sequences, strict=True))
+def _by_model(place: Workplace, sides: Sides, n: int) -> Table:
+    part, inputs = sides.ours.part(n), sides.inputs[:n]
     rows = []
     for name in MODELS:
-        sides = {
-            "loop": lambda name=name: [loop.answer(name, row, sequence) for row, sequence in inputs],
-            "ours": lambda name=name: ours.model(name, part),
+        calls: dict[str, Callable[[], object]] = {
+            "loop": partial(_ask_each, sides.usual, name, inputs),
+            "lean": partial(_ask_each, sides.lean, name, inputs),
+            "ours": partial(sides.ours.model, name, part),
         }
-        found = paired(sides, place.rounds(3), f"{DISPLAY_NAMES[name]}, {n} symbols", place.progress)
-        rows.append((f"{DISPLAY_NAMES[name]}, {n} symbols", *_cells(found)))
-    return Table(("model alone", "loop", "ours", "ratio"), rows)
+        found = paired(calls, place.rounds(3), f"{DISPLAY_NAMES[name]}, {n} symbols", place.progress)
+        rows.append((f"{DISPLAY_NAMES[name]}, {n} symbols", *_cells(found, "loop", "lean")))
+    return Table(("one model alone", *_HEAD, *_LEAN_HEAD), rows)
 
 
-def _difference(ours: Ours, loop: UsualModels, n: int) -> float:
-    part = ours.part(n)
-    theirs = answer_all(loop, part.rows, part.sequences)
-    mine = ours.models(part)
+def _ask_each(models: OneByOne, model: str, inputs: Sequence[Inputs]) -> list[float]:
+    return [models.answer(model, one) for one in inputs]
+
+
+def _threaded(place: Workplace, sides: Sides, n: int) -> float:
+    """Seconds of the loop's models with torch's own number of threads."""
+    calls = {"loop": lambda: answer_all(sides.usual, sides.inputs[:n])}
+    return paired(calls, place.rounds(3), f"models alone, {n} symbols, torch's threads", place.progress).median("loop")
+
+
+def _difference(sides: Sides, n: int) -> float:
+    theirs = answer_all(sides.usual, sides.inputs[:n])
+    mine = sides.ours.models(sides.ours.part(n))
     gaps = [np.abs(mine[name].p_up - np.array([answer[name] for answer in theirs])).max() for name in MODELS]
     return float(max(gaps))
 
 
-def _cells(found: Samples) -> tuple[str, str, str]:
-    return seconds(found.median("loop")), seconds(found.median("ours")), f"{found.ratio('loop', 'ours'):.1f} x"
+_HEAD = ("loop", "ours", "ratio")
+_LEAN_HEAD = ("lean loop", "ratio")
 
 
-def _table(alone: dict[int, Samples], whole: dict[int, Samples]) -> Table:
-    rows = [(f"{n}", *_cells(alone[n]), *_cells(whole[n])) for n in alone]
-    head = ("models: loop", "models: ours", "ratio", "end to end: loop", "end to end: ours", "ratio")
-    return Table(("symbols", *head), rows)
+def _cells(found: Samples, loop: str, *lean: str) -> tuple[str, ...]:
+    cells = [seconds(found.median(loop)), seconds(found.median("ours")), f"{found.ratio(loop, 'ours'):.1f} x"]
+    for side in lean:
+        cells += [seconds(found.median(side)), f"{found.ratio(side, 'ours'):.1f} x"]
+    return tuple(cells)
+
+
+def _alone_table(alone: dict[int, Samples]) -> Table:
+    rows = [(str(n), *_cells(found, "loop", "lean")) for n, found in alone.items()]
+    return Table(("symbols, models alone", *_HEAD, *_LEAN_HEAD), rows)
+
+
+def _whole_table(whole: dict[int, Samples]) -> Table:
+    return Table(("symbols, end to end", *_HEAD), [(str(n), *_cells(found, "loop")) for n, found in whole.items()])
 
 
 def _targets(alone: dict[int, Samples], whole: dict[int, Samples]) -> list[Target]:

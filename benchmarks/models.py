@@ -41,7 +41,7 @@ class RealModels:
 
     Attributes:
         paths: Folder of each artefact, in breakdown order.
-        originals: The boosters and the torch modules, by model.
+        originals: XGBoost's booster, LightGBM's classifier and the torch modules, by model.
         max_abs_dp: Largest difference between the two forms over the proof's rows, by model.
         trees: Trees of each booster.
     """
@@ -77,18 +77,41 @@ def build(folder: Path, progress: Progress) -> RealModels:
         originals[name] = _fit(name, dataset)
         paths[name], differences[name] = _export(name, originals[name], dataset, folder)
     progress("fitting and exporting the models", len(MODELS), len(MODELS))
-    counts = {"xgb": int(originals["xgb"].num_boosted_rounds()), "lgbm": int(originals["lgbm"].num_trees())}
+    counts = {"xgb": int(originals["xgb"].num_boosted_rounds()), "lgbm": int(originals["lgbm"].booster_.num_trees())}
     return RealModels(paths, originals, differences, counts)
 
 
 def _fit(name: str, dataset: Dataset) -> Any:
-    if USES[name] == "row":
+    if name == "xgb":
         rows = trees.Rows(dataset.rows, dataset.y, dataset.rows, dataset.y)
-        fit = trees.fit_xgboost if name == "xgb" else trees.fit_lightgbm
-        return fit(rows, OPTIONS.balances(name), OPTIONS, silent)
+        return trees.fit_xgboost(rows, OPTIONS.balances(name), OPTIONS, silent)
+    if name == "lgbm":
+        return _lightgbm_classifier(dataset)
     every = np.arange(len(dataset))
     data = fit_networks.Sequences(dataset.sequences, dataset.y, every, every[-1024:])
     return fit_networks.fit_network(name, data, OPTIONS.balances(name), OPTIONS, silent).network
+
+
+def _lightgbm_classifier(dataset: Dataset) -> Any:
+    """LightGBM under scikit-learn's interface with the trainer's parameters: it cannot take over a booster."""
+    import lightgbm
+    import pandas as pd
+
+    classifier = lightgbm.LGBMClassifier(
+        n_estimators=OPTIONS.max_rounds,
+        num_leaves=15,
+        learning_rate=0.05,
+        min_child_samples=50,
+        colsample_bytree=0.7,
+        subsample=0.7,
+        subsample_freq=1,
+        reg_lambda=5.0,
+        use_missing=False,
+        random_state=OPTIONS.seed,
+        n_jobs=1,
+        verbosity=-1,
+    )
+    return classifier.fit(pd.DataFrame(dataset.rows, columns=list(SCHEMA.names)), dataset.y)
 
 
 _EXPORTS: dict[str, Any] = {
@@ -101,9 +124,10 @@ _EXPORTS: dict[str, Any] = {
 
 def _export(name: str, original: Any, dataset: Dataset, folder: Path) -> tuple[Path, float]:
     export, answers = _EXPORTS[name]
-    raw = export(original)
+    fitted = original.booster_ if name == "lgbm" else original
+    raw = export(fitted)
     inputs = (dataset.rows if USES[name] == "row" else dataset.sequences)[: OPTIONS.parity_rows]
-    ours, theirs = OnnxGraph(raw, USES[name], name).run(inputs), answers(original, inputs)
+    ours, theirs = OnnxGraph(raw, USES[name], name).run(inputs), answers(fitted, inputs)
     thresholds = tercile_thresholds(ours, np.concatenate([ours, theirs]))
     parity = prove(theirs, ours, thresholds, name)
     files = {MODEL_FILE: raw}

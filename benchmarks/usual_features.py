@@ -12,12 +12,14 @@ BARS = 200
 SEQUENCE = ["ret_1", "range", "body", "volume_20", "rsi_14", "macd_hist", "bb_position", "ema_50"]
 SEQUENCE_LENGTH = 128
 
-_LAGS = (1, 3, 6, 12, 24, 48, 96, 144)
+_LAGS = {1: 1, 3: 3, 6: 6, 12: 12, 24: 24, 48: 48, 96: 96, 288: 144}
+"""By name: 200 bars do not reach back 288, so that one looks at half of it."""
+
 _TIME = pd.Series(np.arange(BARS, dtype=np.float64))
 
 
-def usual_features(bars: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
-    """The last row (F,) and the sequence (128, 8), both float32.
+def usual_features(bars: pd.DataFrame) -> tuple[pd.DataFrame, np.ndarray]:
+    """The last row as a frame of F columns, and the sequence (128, 8) as float32.
 
     Args:
         bars: Columns open, high, low, close, volume; the last 200 rows are used.
@@ -27,8 +29,8 @@ def usual_features(bars: pd.DataFrame) -> tuple[np.ndarray, np.ndarray]:
     columns = {**_returns(frame), **_trend(frame, true_range), **_momentum(frame, true_range)}
     columns |= {**_volatility(frame, true_range), **_volume(frame)}
     features = pd.DataFrame(columns).replace([np.inf, -np.inf], np.nan).ffill().fillna(0.0)
-    row = features.iloc[-1].to_numpy(dtype=np.float32)
-    return row, features[SEQUENCE].tail(SEQUENCE_LENGTH).to_numpy(dtype=np.float32)
+    sequence = features[SEQUENCE].tail(SEQUENCE_LENGTH).to_numpy(dtype=np.float32, copy=True)
+    return features.iloc[[-1]], sequence
 
 
 def _true_range(frame: pd.DataFrame) -> pd.Series:
@@ -49,7 +51,7 @@ def _returns(frame: pd.DataFrame) -> dict[str, pd.Series]:
     open_, high, low, close = (frame[name] for name in ("open", "high", "low", "close"))
     body = frame[["open", "close"]]
     return {
-        **{f"ret_{lag}": np.log(close / close.shift(lag)) for lag in _LAGS},
+        **{f"ret_{name}": np.log(close / close.shift(lag)) for name, lag in _LAGS.items()},
         "range": (high - low) / close,
         "body": (close - open_) / close,
         "upper_wick": (high - body.max(axis=1)) / close,

@@ -262,3 +262,10 @@ class TestAFileThatCannotBeRead:
 def test_settings_are_frozen() -> None:
     with pytest.raises(ValueError, match="frozen"):
         from_env().linger_ms = 3
+
+
+def test_a_comment_behind_a_value_is_refused_because_systemd_reads_it_differently(tmp_path: Path) -> None:
+    env_file = tmp_path / "ai-engine.env"
+    env_file.write_text("# roles\nXGB_SHADOW_ONLY=false # for now\n")
+    with pytest.raises(ConfigError, match="line 2 has a comment behind its value"):
+        load_settings((), env_file, {})

@@ -15,12 +15,14 @@ from quantum_trader.bus.names import StreamNames
 from quantum_trader.bus.reader import BarReader, DecisionReader
 from quantum_trader.bus.writer import BarWriter, DecisionWriter
 from quantum_trader.clock import now_us
+from quantum_trader.core.errors import ConfigError
 from quantum_trader.core.predictions import MODELS
+from quantum_trader.core.roles import asks_for_vote
 from quantum_trader.engine.loading import ModelSpec, load_cast
 from quantum_trader.engine.service import Service, ServiceConfig
 from quantum_trader.engine.shadow import ShadowRing
 from quantum_trader.release.ledger import granted_digests, read_grants
-from quantum_trader.settings import Settings
+from quantum_trader.settings import ModelSettings, Settings
 
 MS_PER_HOUR = 3_600_000
 
@@ -50,13 +52,19 @@ def configure_logging(log_format: str) -> None:
 
 
 def model_specs(settings: Settings) -> list[ModelSpec]:
-    """The models that are configured: those with a path."""
-    configured = [(name, settings.models[name]) for name in MODELS if name in settings.models]
-    return [
-        ModelSpec(name, model.model_path, model.shadow_only)
-        for name, model in configured
-        if model.model_path is not None
-    ]
+    """The models that are configured: those with a path.
+
+    Raises:
+        ConfigError: if a model is told to vote and has no path; it would vanish from the vote without a word.
+    """
+    specs = []
+    for name in MODELS:
+        model = settings.models.get(name, ModelSettings())
+        if model.model_path is not None:
+            specs.append(ModelSpec(name, model.model_path, model.shadow_only))
+        elif asks_for_vote(model.shadow_only):
+            raise ConfigError(f"{name.upper()}_SHADOW_ONLY=false, but {name.upper()}_MODEL_PATH is not set")
+    return specs
 
 
 @dataclass(frozen=True)

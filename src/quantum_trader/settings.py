@@ -165,9 +165,14 @@ def _read_env(path: Path) -> dict[str, str]:
     if not path.is_file():
         raise ConfigError(f"env file {path}: no such file")
     try:
+        lines = path.read_text(encoding="utf-8").splitlines()
         values = dotenv_values(path, interpolate=False)
     except UnicodeDecodeError as error:
         raise ConfigError(f"env file {path}: not UTF-8 ({error.reason} at byte {error.start})") from error
+    for number, line in enumerate(lines, start=1):
+        # dotenv drops a comment behind a value, systemd makes it part of the value: one flag, two meanings.
+        if " #" in line and not line.lstrip().startswith(("#", ";")):
+            raise ConfigError(f"env file {path}: line {number} has a comment behind its value; put it on its own line")
     return {name: value for name, value in values.items() if value is not None}
 
 

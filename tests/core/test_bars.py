@@ -80,6 +80,8 @@ class TestASeriesIsCheckedAsItsBarsAre:
         series = random_series(500, holes=(100, 300))
         series.check()
         series.check(int(series.ts_open[-1]) + INTERVAL)
+        still = [replace(bar, open=bar.close, high=bar.close, low=bar.close, volume=0.0) for bar in series]
+        series_of(still).check()
 
     @given(data=st.data(), seed=st.integers(0, 50), finished=st.booleans())
     def test_corruption_is_refused_at_the_same_bar_with_the_same_words(

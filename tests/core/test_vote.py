@@ -82,14 +82,20 @@ class TestTheGoldenVotes:
         found = vote(actions, np.full(actions.shape, 0.6), np.ones(actions.shape, np.bool_), weights, 1)
         np.testing.assert_array_equal(found.actions, rows[:, golden["columns"].index(column)])
 
-    def test_a_tie_is_hold_whatever_the_order_of_the_sum(self) -> None:
-        # 0.25 + 0.25 against 0.30 + 0.20: exactly equal on paper, not in binary.
-        weights = np.array([0.25, 0.25, 0.30, 0.20])
+    @pytest.mark.parametrize("weights", [(0.25, 0.25, 0.30, 0.20), (0.1, 0.2, 0.25, 0.05), (0.7, 0.1, 0.3, 0.5)])
+    def test_a_tie_is_hold_whatever_the_order_of_the_sum(self, weights: tuple[float, ...]) -> None:
+        # 0.1 + 0.2 against 0.25 + 0.05: equal on paper, not in binary.
         for order in ([0, 1, 2, 3], [2, 3, 0, 1], [3, 0, 2, 1]):
             actions = np.array([[1, 1, -1, -1]], dtype=np.int8)[:, order]
-            found = vote(actions, np.full((1, 4), 0.9), np.ones((1, 4), np.bool_), weights[order], 1)
+            given_weights = np.array(weights)[order]
+            found = vote(actions, np.full((1, 4), 0.9), np.ones((1, 4), np.bool_), given_weights, 1)
             assert (found.actions[0], found.consensus[0], found.confidences[0]) == (0, 0, 0.0)
             np.testing.assert_allclose(found.scores[0], [0.5, 0.0, 0.5])
+
+    def test_a_real_difference_of_weights_is_no_tie(self) -> None:
+        weights = np.array([0.5, 0.5 + 1e-6])
+        found = vote(np.array([[1, -1]], np.int8), np.full((1, 2), 0.9), np.ones((1, 2), np.bool_), weights, 1)
+        assert found.actions[0] == -1
 
 
 @given(ballot=ballots())

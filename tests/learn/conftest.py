@@ -17,8 +17,8 @@ from quantum_trader.models.artefact import Artefact, load_artefact
 
 INTERVAL = 300_000
 START = 1_735_689_600_000
-SMALL = TrainOptions(max_epochs=1, samples_per_epoch=512, max_rounds=60, parity_rows=10_000)
-SMALL_ROWS = DatasetOptions(max_rows=2_400, workers=1)
+SMALL = TrainOptions(max_epochs=3, samples_per_epoch=1_024, batch_size=64, max_rounds=60, parity_rows=10_000)
+SMALL_ROWS = DatasetOptions(max_rows=2_600, workers=1)
 NOW = datetime(2026, 1, 10, 2, 36, 33, tzinfo=UTC)
 
 

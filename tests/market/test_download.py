@@ -22,6 +22,10 @@ ALL = TimeRange(DEFAULT_START_MS, None)
 BARS = 2_500
 
 
+NOW = DEFAULT_START_MS + BARS * STEP
+"""When all bars of the server are closed."""
+
+
 def quiet(pair: str, done: int, total: int) -> None:
     """Nobody watches."""
 
@@ -42,7 +46,7 @@ def end(bars: int) -> int:
     return DEFAULT_START_MS + bars * STEP
 
 
-def fetch(binance, fast, path, pairs=("BTC/USDT",), timerange=ALL, now_ms=end(BARS), progress=quiet):
+def fetch(binance, fast, path, pairs=("BTC/USDT",), timerange=ALL, now_ms=NOW, progress=quiet):
     return download(
         "binance", list(pairs), "5m", timerange, path, now_ms, progress, config=binance.config, retries=fast
     )
@@ -201,6 +205,7 @@ def command(binance, tmp_path: Path) -> list[str]:
     return [sys.executable, "-m", "quantum_trader.cli.main", "download-data", *options, "--exchange-config", settings]
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("number", "code"), [(signal.SIGINT, 130), (signal.SIGKILL, -9)])
 def test_a_killed_command_loses_no_page(binance, series, tmp_path, number, code):
     running = []
@@ -224,4 +229,6 @@ def test_a_killed_command_loses_no_page(binance, series, tmp_path, number, code)
     assert done.returncode == 0, done.stderr
     assert "source: binance spot" in done.stdout
     assert binance.starts("BTCUSDT") == [end(2_000)]
-    assert np.array_equal(read_bars(tmp_path / "b.parquet")["BTCUSDT"].matrix(), series["BTCUSDT"].slice(0, 2_304).matrix())
+    assert np.array_equal(
+        read_bars(tmp_path / "b.parquet")["BTCUSDT"].matrix(), series["BTCUSDT"].slice(0, 2_304).matrix()
+    )

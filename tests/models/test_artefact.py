@@ -1,5 +1,6 @@
 """Artefacts on disk: nothing changed, foreign or linked loads; nothing half-written is left."""
 
+import contextlib
 import os
 import shutil
 from pathlib import Path
@@ -9,11 +10,11 @@ import onnx
 import pytest
 from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
+from tests.artefacts import make_artefact, make_manifest, onnx_bytes
 
 from quantum_trader.core.errors import ArtefactError
 from quantum_trader.models.artefact import file_entries, load_artefact, write_artefact
 from quantum_trader.models.manifest import digest
-from tests.artefacts import make_artefact, make_manifest, onnx_bytes
 
 
 def test_what_was_written_loads_with_its_digest(folder: Path) -> None:
@@ -33,13 +34,10 @@ def test_one_flipped_bit_anywhere_breaks_it_or_changes_its_digest(folder: Path, 
     at, bit = data.draw(st.integers(0, len(raw) - 1)), data.draw(st.integers(0, 7))
     try:
         path.write_bytes(raw[:at] + bytes([raw[at] ^ (1 << bit)]) + raw[at + 1 :])
-        try:
+        changed = None
+        with contextlib.suppress(ArtefactError):
             changed = load_artefact(folder)
-        except ArtefactError as error:
-            assert "\n" not in str(error)
-        else:
-            assert path.name == "manifest.json"
-            assert changed.digest != whole.digest
+        assert changed is None or (path.name == "manifest.json" and changed.digest != whole.digest)
     finally:
         path.write_bytes(raw)
 
@@ -95,7 +93,7 @@ def test_a_pipe_in_place_of_a_file_does_not_hang(folder: Path) -> None:
 def test_a_folder_in_place_of_a_file_is_refused(folder: Path) -> None:
     (folder / "model.onnx").unlink()
     (folder / "model.onnx").mkdir()
-    with pytest.raises(ArtefactError, match=r"model\.onnx"):
+    with pytest.raises(ArtefactError, match=r"model\.onnx is no regular file"):
         load_artefact(folder)
 
 

@@ -1,4 +1,4 @@
-"""Inference at one fixed shape: the right shapes only, padding without effect, nothing answered that cannot be known."""
+"""Inference at one fixed shape: the right shapes only, padding without effect, no answer to what is not finite."""
 
 import subprocess
 import sys
@@ -10,13 +10,13 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from onnx import TensorProto, helper
+from tests.artefacts import USES, graph_bytes, make_artefact, make_imported
 
 from quantum_trader.core.errors import ArtefactError
 from quantum_trader.core.features import SCHEMA
 from quantum_trader.core.predictions import MODELS
 from quantum_trader.models.artefact import load_artefact
 from quantum_trader.models.inference import BATCH_ROWS, OnnxGraph, OnnxModel, input_shape
-from tests.artefacts import USES, graph_bytes, make_artefact, make_imported
 
 F = len(SCHEMA.names)
 
@@ -196,7 +196,7 @@ class Refuse:
              "scipy", "pyarrow", "polars", "ccxt", "matplotlib"}
     def find_spec(self, name, path=None, target=None):
         if name.partition(".")[0] in self.names:
-            raise ImportError("not installed in service: " + name)
+            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
 
 sys.meta_path.insert(0, Refuse())
 from pathlib import Path

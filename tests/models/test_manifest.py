@@ -6,10 +6,10 @@ import msgspec
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from tests.artefacts import make_manifest, onnx_bytes
 
 from quantum_trader.core.errors import ArtefactError
 from quantum_trader.models.manifest import ActionThresholds, FileEntry, Label, Manifest, parse, render
-from tests.artefacts import make_manifest, onnx_bytes
 
 
 @pytest.fixture(scope="module")

@@ -3,10 +3,10 @@
 from pathlib import Path
 
 import pytest
+from tests.artefacts import make_artefact
 
 from quantum_trader.core.errors import ArtefactError
 from quantum_trader.models.store import find, list_artefacts, newest, present
-from tests.artefacts import make_artefact
 
 
 def test_the_newest_of_each_model_by_its_stamp(tmp_path: Path) -> None:

@@ -7,6 +7,8 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quantum_trader.cli.finish import Finish
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -15,6 +17,7 @@ if TYPE_CHECKING:
     from quantum_trader.learn.progress import Progress
     from quantum_trader.models.artefact import Artefact
 
+_INTERRUPTED = 130
 _PADDING = (0, 1, 0, 0)
 
 
@@ -73,10 +76,14 @@ def train(
     symbols = [pair.strip() for pair in pairs.split(",") if pair.strip()] or None
     console = Console(highlight=False)
     series = read_bars(bars, symbols, ranged)
-    with progress_bars(console) as progress:
-        dataset = build_dataset(series, which, progress)
-    _describe(console, dataset)
-    trained, refused = _train_all(console, names, dataset, options, out)
+    try:
+        with progress_bars(console) as progress:
+            dataset = build_dataset(series, which, progress)
+        _describe(console, dataset)
+        trained, refused = _train_all(console, names, dataset, options, out)
+    except KeyboardInterrupt:
+        Console(stderr=True, highlight=False).print("interrupted; nothing is half-written")
+        raise Finish(_INTERRUPTED) from None
     _print_table(console, trained)
     if refused:
         raise TrainingError("; ".join(refused))

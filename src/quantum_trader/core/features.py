@@ -2,26 +2,24 @@
 
 The tabular row (for the trees) and the sequence (for the networks) come from the same window arrays. Every feature is
 free of the price's and the volume's scale, none is cumulative over history (no OBV, no VPT), and all are float32.
-Indicators are TA-Lib's, evaluated on the window alone: an EMA of 200 starts inside the window, in training too.
+A window's features do not depend on the windows that are computed beside it: formulas work value by value.
 """
 
 import hashlib
-import inspect
 import json
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from functools import cached_property
-from types import SimpleNamespace
 
 import numpy as np
-import talib
 from numpy.typing import NDArray
 
 from quantum_trader.core.bars import FIELDS, WINDOW, FloatArray
 from quantum_trader.core.errors import FeatureError
+from quantum_trader.core.indicators import LASTS, RETURN_LAGS, TAILS, TALIB_VERSION, fill, ta
 
 VERSION = 1
 SEQUENCE_LENGTH = 128
-RETURN_LAGS = (1, 3, 6, 12, 24, 48, 96, 288)
 
 SEQUENCE_NAMES = ("ret_1", "range", "body", "volume_20", "rsi_14", "macd_hist", "bb_position", "ema_50")
 
@@ -29,15 +27,7 @@ _FLOOR = 1e-12
 """Denominators at or below this count as zero, and the quotient as zero: a flat market has no spread to divide by."""
 
 Float32Array = NDArray[np.float32]
-
-_TAIL = slice(-SEQUENCE_LENGTH, None)
-
-# TA-Lib's functions without their wrapper, which looks for pandas and polars at every call (a third of the time).
-_FUNCTIONS = (
-    "ADOSC ADX AROONOSC ATR BBANDS CCI EMA KAMA LINEARREG_SLOPE LN MACD MFI MINUS_DI PLUS_DI ROC ROCP RSI SMA STDDEV "
-    "STOCH TRIX ULTOSC WILLR"
-)
-ta = SimpleNamespace(**{name: inspect.unwrap(getattr(talib, name)) for name in _FUNCTIONS.split()})
+Raw = dict[str, FloatArray]
 
 
 @dataclass(frozen=True)
@@ -87,6 +77,27 @@ class Features:
         return digest.hexdigest()[:16]
 
 
+@dataclass(frozen=True, slots=True)
+class FeatureArrays:
+    """Features of n windows.
+
+    Attributes:
+        rows: Shape (n, F), in the order of `SCHEMA.names`.
+        sequences: Shape (n, 128, 8), oldest bar first, channels in the order of `SCHEMA.sequence_names`.
+        atr_fractions: Shape (n,), average true range over 14 bars as a share of the last close.
+        problems: By window, what is not finite; no model may see such a window, and all its values are NaN.
+    """
+
+    rows: Float32Array
+    sequences: Float32Array
+    atr_fractions: FloatArray
+    problems: dict[int, str]
+
+    def __iter__(self) -> Iterator[Features]:
+        parts = zip(self.rows, self.sequences, self.atr_fractions.tolist(), strict=True)
+        return (Features(row, sequence, atr) for row, sequence, atr in parts)
+
+
 def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     """Quotient that is 0 where the denominator is about zero; NaN stays NaN."""
     tiny = np.abs(denominator) <= _FLOOR
@@ -95,127 +106,168 @@ def _ratio(numerator: FloatArray, denominator: FloatArray) -> FloatArray:
     return np.where(tiny, numerator * 0.0, numerator / np.where(tiny, 1.0, denominator))
 
 
-def _columns(window: FloatArray) -> dict[str, FloatArray]:
-    """Every feature over the last 128 bars of the window, each of shape (128,), in schema order.
-
-    Indicators run over the whole window; only what follows them is cut to the bars that are used.
-    """
-    open_, high, low, close, volume = window
-    columns: dict[str, FloatArray] = {}
-    columns |= _returns(close)
-    columns |= _candles(open_[_TAIL], high[_TAIL], low[_TAIL], close[_TAIL])
-    columns |= _trend(high, low, close)
-    columns |= _momentum(high, low, close)
-    columns |= _volatility(high, low, close)
-    columns |= _volume(high, low, close, volume)
-    return columns
+def _log(values: FloatArray) -> FloatArray:
+    """Natural logarithm, value by value, any shape."""
+    logs: FloatArray = ta.LN(values.ravel())
+    return logs.reshape(values.shape)
 
 
-def _returns(close: FloatArray) -> dict[str, FloatArray]:
-    # TA-Lib's LN is the C library's log, the same on every processor; numpy's differs with the vector unit in use.
-    # The log of the quotient, not a difference of logs: it is free of the price's scale to the last bit.
-    n, last = len(close), close[_TAIL]
-    return {f"ret_{lag}": ta.LN(last / close[n - SEQUENCE_LENGTH - lag : n - lag]) for lag in RETURN_LAGS}
+def _burst(volume: FloatArray, mean: FloatArray) -> FloatArray:
+    """Volume relative to its own mean, through log(1 + x): a burst of hundredfold volume stays in range."""
+    return _log(1.0 + _ratio(volume, mean))
 
 
-def _candles(open_: FloatArray, high: FloatArray, low: FloatArray, close: FloatArray) -> dict[str, FloatArray]:
+def _channels(raw: Raw) -> Raw:
+    """The sequence's channels over the last 128 bars, each of shape (n, 128)."""
+    close = raw["close"]
     return {
-        "range": (high - low) / close,
-        "body": (close - open_) / close,
+        "ret_1": _log(close / raw["close_before"]),
+        "range": (raw["high"] - raw["low"]) / close,
+        "body": (close - raw["open"]) / close,
+        "volume_20": _burst(raw["volume"], raw["volume_mean_20"]),
+        "rsi_14": raw["rsi_14"] / 100.0,
+        "macd_hist": raw["macd_hist"] / close,
+        "bb_position": _ratio(close - raw["bb_lower"], raw["bb_upper"] - raw["bb_lower"]),
+        "ema_50": close / raw["ema_50"] - 1.0,
+    }
+
+
+def _row(raw: Raw) -> Raw:
+    """The row's features at the last bar, each of shape (n,), in schema order; `raw` holds the channels' too."""
+    return _returns(raw) | _candles(raw) | _trend(raw) | _momentum(raw) | _volatility(raw) | _volume(raw)
+
+
+def _returns(raw: Raw) -> Raw:
+    # The log of the quotient, not a difference of logs: it is free of the price's scale to the last bit.
+    longer = {f"ret_{lag}": _log(raw["close"] / raw[f"close_{lag}"]) for lag in RETURN_LAGS if lag > 1}
+    return {"ret_1": raw["channel_ret_1"], **longer}
+
+
+def _candles(raw: Raw) -> Raw:
+    open_, high, low, close = raw["open"], raw["high"], raw["low"], raw["close"]
+    return {
+        "range": raw["channel_range"],
+        "body": raw["channel_body"],
         "upper_wick": (high - np.maximum(open_, close)) / close,
         "lower_wick": (np.minimum(open_, close) - low) / close,
     }
 
 
-def _trend(high: FloatArray, low: FloatArray, close: FloatArray) -> dict[str, FloatArray]:
-    last = close[_TAIL]
-    line, signal, hist = ta.MACD(close, 12, 26, 9)
+def _trend(raw: Raw) -> Raw:
+    close = raw["close"]
     return {
-        **{f"ema_{period}": last / ta.EMA(close, period)[_TAIL] - 1.0 for period in (12, 26, 50, 200)},
-        "sma_20": last / ta.SMA(close, 20)[_TAIL] - 1.0,
-        "kama_30": last / ta.KAMA(close, 30)[_TAIL] - 1.0,
-        "macd": line[_TAIL] / last,
-        "macd_signal": signal[_TAIL] / last,
-        "macd_hist": hist[_TAIL] / last,
-        "adx_14": ta.ADX(high, low, close, 14)[_TAIL] / 100.0,
-        "plus_di_14": ta.PLUS_DI(high, low, close, 14)[_TAIL] / 100.0,
-        "minus_di_14": ta.MINUS_DI(high, low, close, 14)[_TAIL] / 100.0,
-        "aroon_25": ta.AROONOSC(high, low, 25)[_TAIL] / 100.0,
-        "slope_24": ta.LINEARREG_SLOPE(close, 24)[_TAIL] / last,
-        "trix_15": ta.TRIX(close, 15)[_TAIL],
+        "ema_12": close / raw["ema_12"] - 1.0,
+        "ema_26": close / raw["ema_26"] - 1.0,
+        "ema_50": raw["channel_ema_50"],
+        "ema_200": close / raw["ema_200"] - 1.0,
+        "sma_20": close / raw["sma_20"] - 1.0,
+        "kama_30": close / raw["kama_30"] - 1.0,
+        "macd": raw["macd"] / close,
+        "macd_signal": raw["macd_signal"] / close,
+        "macd_hist": raw["channel_macd_hist"],
+        "adx_14": raw["adx_14"] / 100.0,
+        "plus_di_14": raw["plus_di_14"] / 100.0,
+        "minus_di_14": raw["minus_di_14"] / 100.0,
+        "aroon_25": raw["aroon_25"] / 100.0,
+        "slope_24": raw["slope_24"] / close,
+        "trix_15": raw["trix_15"],
     }
 
 
-def _momentum(high: FloatArray, low: FloatArray, close: FloatArray) -> dict[str, FloatArray]:
-    slow_k, slow_d = ta.STOCH(high, low, close, 14, 3, 0, 3, 0)
+def _momentum(raw: Raw) -> Raw:
     return {
-        "rsi_6": ta.RSI(close, 6)[_TAIL] / 100.0,
-        "rsi_14": ta.RSI(close, 14)[_TAIL] / 100.0,
-        "cci_20": ta.CCI(high, low, close, 20)[_TAIL] / 100.0,
-        "willr_14": ta.WILLR(high, low, close, 14)[_TAIL] / 100.0,
-        "stoch_k": slow_k[_TAIL] / 100.0,
-        "stoch_d": slow_d[_TAIL] / 100.0,
-        "ultosc": ta.ULTOSC(high, low, close, 7, 14, 28)[_TAIL] / 100.0,
-        "roc_10": ta.ROC(close, 10)[_TAIL] / 100.0,
+        "rsi_6": raw["rsi_6"] / 100.0,
+        "rsi_14": raw["channel_rsi_14"],
+        "cci_20": raw["cci_20"] / 100.0,
+        "willr_14": raw["willr_14"] / 100.0,
+        "stoch_k": raw["stoch_k"] / 100.0,
+        "stoch_d": raw["stoch_d"] / 100.0,
+        "ultosc": raw["ultosc"] / 100.0,
+        "roc_10": raw["roc_10"] / 100.0,
     }
 
 
-def _volatility(high: FloatArray, low: FloatArray, close: FloatArray) -> dict[str, FloatArray]:
-    last = close[_TAIL]
-    upper, middle, lower = (band[_TAIL] for band in ta.BBANDS(close, 20, 2.0, 2.0))
-    # ROCP is the simple return; its own warm-up is left out, because one NaN spreads through TA-Lib's running sums.
-    moves = ta.ROCP(close, 1)[1:]
+def _volatility(raw: Raw) -> Raw:
     return {
-        "atr_14": ta.ATR(high, low, close, 14)[_TAIL] / last,
-        "bb_width": (upper - lower) / middle,
-        "bb_position": _ratio(last - lower, upper - lower),
-        "std_24": ta.STDDEV(moves, 24)[_TAIL],
-        "std_96": ta.STDDEV(moves, 96)[_TAIL],
+        "atr_14": raw["atr_14"] / raw["close"],
+        "bb_width": (raw["bb_upper"] - raw["bb_lower"]) / raw["bb_middle"],
+        "bb_position": raw["channel_bb_position"],
+        "std_24": raw["std_24"],
+        "std_96": raw["std_96"],
     }
 
 
-def _volume(high: FloatArray, low: FloatArray, close: FloatArray, volume: FloatArray) -> dict[str, FloatArray]:
-    mean_20, mean_96 = ta.SMA(volume, 20)[_TAIL], ta.SMA(volume, 96)[_TAIL]
-    # Relative to its own mean and through log(1 + x), so that a burst of hundredfold volume stays in range.
+def _volume(raw: Raw) -> Raw:
     return {
-        "volume_20": ta.LN(1.0 + _ratio(volume[_TAIL], mean_20)),
-        "volume_96": ta.LN(1.0 + _ratio(volume[_TAIL], mean_96)),
-        "mfi_14": ta.MFI(high, low, close, volume, 14)[_TAIL] / 100.0,
-        "adosc": _ratio(ta.ADOSC(high, low, close, volume, 3, 10)[_TAIL], mean_20),
+        "volume_20": raw["channel_volume_20"],
+        "volume_96": _burst(raw["volume"], raw["volume_mean_96"]),
+        "mfi_14": raw["mfi_14"] / 100.0,
+        "adosc": _ratio(raw["adosc"], raw["volume_mean_20"]),
     }
+
+
+def _evaluate(windows: Sequence[FloatArray]) -> tuple[Raw, Raw]:
+    """Row features (n,) and channels (n, 128) of n windows, in float64."""
+    n = len(windows)
+    lasts = np.empty((len(LASTS), n))
+    tails = np.empty((len(TAILS), n, SEQUENCE_LENGTH))
+    for i, window in enumerate(windows):
+        fill(np.ascontiguousarray(window), lasts[:, i], tails[:, i])
+    channels = _channels(dict(zip(TAILS, tails, strict=True)))
+    raw = {name: np.ascontiguousarray(tail[:, -1]) for name, tail in zip(TAILS, tails, strict=True)}
+    raw |= dict(zip(LASTS, lasts, strict=True))
+    raw |= {f"channel_{name}": values[:, -1] for name, values in channels.items()}
+    return _row(raw), channels
+
+
+_FLAT = np.ones((5, WINDOW))
 
 
 def _schema() -> FeatureSchema:
-    names = tuple(_columns(np.ones((5, WINDOW))))
-    version = str(vars(talib)["__ta_version__"], "ascii").split(" ", maxsplit=1)[0]
-    return FeatureSchema(names, SEQUENCE_NAMES, SEQUENCE_LENGTH, WINDOW, VERSION, version)
+    names = tuple(_evaluate([_FLAT])[0])
+    return FeatureSchema(names, SEQUENCE_NAMES, SEQUENCE_LENGTH, WINDOW, VERSION, TALIB_VERSION)
 
 
 SCHEMA = _schema()
 
 
-def compute(window: FloatArray) -> Features:
-    """Features of the last bar of a window.
+def compute_batch(windows: Sequence[FloatArray]) -> FeatureArrays:
+    """Features of the last bars of n windows; a window that gives no finite features is named among the problems.
 
     Args:
-        window: Open, high, low, close, volume of 512 closed bars without a gap, shape (5, 512), oldest first.
+        windows: Each open, high, low, close, volume of 512 closed bars without a gap, shape (5, 512), oldest first.
+    """
+    problems = {i: problem for i, window in enumerate(windows) if (problem := _window_problem(window))}
+    # A broken window is replaced by a flat one: no indicator meets it, and its values are erased below.
+    usable = [_FLAT if i in problems else window for i, window in enumerate(windows)]
+    # What overflows float32 is infinite, and refused as that.
+    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+        row, channels = _evaluate(usable)
+        rows = np.stack(list(row.values()), axis=1).astype(np.float32)
+        sequences = np.stack([channels[name] for name in SEQUENCE_NAMES], axis=2).astype(np.float32)
+    finite = np.concatenate([np.isfinite(rows), np.isfinite(sequences).all(axis=1)], axis=1)
+    for i in np.flatnonzero(~finite.all(axis=1)).tolist():
+        problems[i] = f"feature {(SCHEMA.names + SEQUENCE_NAMES)[int(finite[i].argmin())]} is not finite"
+    erased = list(problems)
+    rows[erased], sequences[erased] = np.nan, np.nan
+    return FeatureArrays(rows, sequences, row["atr_14"], problems)
+
+
+def _window_problem(window: FloatArray) -> str | None:
+    if window.shape != (5, WINDOW):
+        return f"window of shape {window.shape}: features need (5, {WINDOW})"
+    whole = np.isfinite(window)
+    # Looked for here, because TA-Lib skips leading NaNs: such a window would give finite numbers of a shorter one.
+    return None if whole.all() else f"window: {FIELDS[int(whole.all(axis=1).argmin())]} is not finite"
+
+
+def compute(window: FloatArray) -> Features:
+    """Features of the last bar of one window, shape (5, 512).
 
     Raises:
         FeatureError: if the shape differs or any value or feature is not finite; the first such one is named.
     """
-    if window.shape != (5, WINDOW):
-        raise FeatureError(f"window of shape {window.shape}: features need (5, {WINDOW})")
-    whole = np.isfinite(window)
-    # Looked for here, because TA-Lib skips leading NaNs: such a window would give finite numbers of a shorter one.
-    if not whole.all():
-        raise FeatureError(f"window: {FIELDS[int(whole.all(axis=1).argmin())]} is not finite")
-    columns = _columns(np.ascontiguousarray(window))
-    row = np.array([column[-1] for column in columns.values()], dtype=np.float32)
-    sequence = np.empty((SEQUENCE_LENGTH, len(SEQUENCE_NAMES)), dtype=np.float32)
-    for channel, name in enumerate(SEQUENCE_NAMES):
-        sequence[:, channel] = columns[name]
-    if not (np.isfinite(row).all() and np.isfinite(sequence).all()):
-        finite = np.concatenate([np.isfinite(row), np.isfinite(sequence).all(axis=0)])
-        name = (SCHEMA.names + SEQUENCE_NAMES)[int(finite.argmin())]
-        raise FeatureError(f"feature {name} is not finite")
-    return Features(row, sequence, float(columns["atr_14"][-1]))
+    arrays = compute_batch([window])
+    if arrays.problems:
+        raise FeatureError(arrays.problems[0])
+    return next(iter(arrays))

@@ -21,6 +21,11 @@ class RoleDecision:
     reason: str
 
 
+def asks_for_vote(flag: str | None) -> bool:
+    """Whether a flag's raw text is the word ``false``; nothing else asks for a vote."""
+    return flag is not None and flag.strip().lower() == "false"
+
+
 def assign_role(
     model: str, digest: str, granted: Collection[str], flag: str | None, *, schema_known: bool = True
 ) -> RoleDecision:
@@ -37,10 +42,9 @@ def assign_role(
     <Role.SHADOW: 'shadow'>
     """
     name = f"{model.upper()}_SHADOW_ONLY"
-    said = None if flag is None else flag.strip().lower()
-    if said == "true":
+    if flag is not None and flag.strip().lower() == "true":
         return RoleDecision(Role.SHADOW, f"{name}=true")
-    if said != "false":
+    if not asks_for_vote(flag):
         shown = "is not set" if flag is None else f"is {flag!r}, neither true nor false"
         return RoleDecision(Role.SHADOW, f"{name} {shown}: fail closed")
     if not schema_known:

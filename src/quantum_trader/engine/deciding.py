@@ -7,12 +7,9 @@ show in a decision.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 
-import numpy as np
-
 from quantum_trader.core.bars import FloatArray
 from quantum_trader.core.decision import Decision, Occasion, decide
-from quantum_trader.core.errors import FeatureError
-from quantum_trader.core.features import SCHEMA, Float32Array, compute
+from quantum_trader.core.features import Float32Array, compute_batch
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import ModelOutput, Status
 from quantum_trader.models.inference import OnnxModel
@@ -43,20 +40,11 @@ class FeatureBatch:
 
 def feature_batch(windows: Sequence[FloatArray]) -> FeatureBatch:
     """Features of n whole windows, each of shape (5, 512)."""
-    n = len(windows)
-    rows = np.full((n, len(SCHEMA.names)), np.nan, dtype=np.float32)
-    sequences = np.full((n, SCHEMA.sequence_length, len(SCHEMA.sequence_names)), np.nan, dtype=np.float32)
-    batch = FeatureBatch(rows, sequences, [0.0] * n, [""] * n)
-    for i, window in enumerate(windows):
-        try:
-            features = compute(window)
-        except FeatureError as error:
-            batch.reasons[i] = str(error)
-            continue
-        rows[i], sequences[i] = features.row, features.sequence
-        batch.atr_fractions[i] = features.atr_fraction
-        batch.input_hashes[i] = features.input_hash
-    return batch
+    arrays = compute_batch(windows)
+    atr, hashes = arrays.atr_fractions.tolist(), [features.input_hash for features in arrays]
+    for i in arrays.problems:
+        atr[i], hashes[i] = 0.0, ""
+    return FeatureBatch(arrays.rows, arrays.sequences, atr, hashes, arrays.problems)
 
 
 def predict(model: OnnxModel, batch: FeatureBatch) -> ModelOutput:

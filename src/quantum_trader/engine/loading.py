@@ -10,7 +10,7 @@ from pathlib import Path
 
 from quantum_trader.core.errors import ArtefactError, ConfigError
 from quantum_trader.core.predictions import DISPLAY_NAMES, MODELS, Role
-from quantum_trader.core.roles import assign_role
+from quantum_trader.core.roles import asks_for_vote, assign_role
 from quantum_trader.models.artefact import Artefact, load_artefact
 from quantum_trader.models.inference import OnnxModel
 
@@ -72,7 +72,7 @@ def load_cast(specs: Sequence[ModelSpec], granted: Mapping[str, Collection[str]]
                 shadows.append(ShadowSpec(spec.model, spec.path, artefact.digest, decided.reason, loadable=True))
             reasons[spec.model] = f"{decided.role.value}: {decided.reason}"
         except ArtefactError as error:
-            if assign_role(spec.model, "", [""], spec.flag).role is Role.VOTER:
+            if asks_for_vote(spec.flag):
                 raise ArtefactError(f"{DISPLAY_NAMES[spec.model]} is meant to vote and cannot: {error}") from error
             shadows.append(ShadowSpec(spec.model, spec.path, "", str(error), loadable=False))
             reasons[spec.model] = f"failed: {error}"

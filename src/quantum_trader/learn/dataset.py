@@ -16,13 +16,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantum_trader.core.bars import FIELDS, WINDOW, BarSeries, FloatArray, IntArray
-from quantum_trader.core.errors import FeatureError, TrainingError
-from quantum_trader.core.features import SCHEMA, Float32Array, compute
+from quantum_trader.core.errors import TrainingError
+from quantum_trader.core.features import SCHEMA, Float32Array, compute_batch
 from quantum_trader.core.labels import DELAY, HORIZON, UNKNOWN, labels
 from quantum_trader.learn.progress import Progress, silent
 from quantum_trader.market.timerange import timeframe_name
 
 _CHUNK = 1024
+_TOGETHER = 64
 _ALONE = 6 * _CHUNK
 """Up to this many windows one process is done sooner than others have started."""
 
@@ -221,16 +222,14 @@ def _leave_interrupts_to_parent() -> None:
 def window_features(matrix: FloatArray, ends: list[int]) -> _Part:
     """Rows (k, F), sequences (k, 128, 8) and which are finite (k,), of the windows of `matrix` (5, n) ending at `ends`.
 
-    What is not finite is zero: service refuses such a window, so no model learns from it.
+    What is not finite is NaN: service refuses such a window, so no model learns from it.
     """
-    rows = np.zeros((len(ends), len(SCHEMA.names)), dtype=np.float32)
-    sequences = np.zeros((len(ends), SCHEMA.sequence_length, len(SCHEMA.sequence_names)), dtype=np.float32)
+    rows = np.empty((len(ends), len(SCHEMA.names)), dtype=np.float32)
+    sequences = np.empty((len(ends), SCHEMA.sequence_length, len(SCHEMA.sequence_names)), dtype=np.float32)
     good = np.ones(len(ends), dtype=np.bool_)
-    for i, end in enumerate(ends):
-        try:
-            features = compute(matrix[:, end - WINDOW + 1 : end + 1])
-        except FeatureError:
-            good[i] = False
-            continue
-        rows[i], sequences[i] = features.row, features.sequence
+    for start in range(0, len(ends), _TOGETHER):
+        part = ends[start : start + _TOGETHER]
+        arrays = compute_batch([matrix[:, end - WINDOW + 1 : end + 1] for end in part])
+        rows[start : start + len(part)], sequences[start : start + len(part)] = arrays.rows, arrays.sequences
+        good[[start + i for i in arrays.problems]] = False
     return rows, sequences, good

@@ -63,8 +63,9 @@ def deterministic(seed: int, threads: int) -> Iterator[None]:
 
 
 def log_loss(logit: NDArray[np.float64], y: NDArray[np.int8]) -> float:
-    """Mean of -log p(y) from logits: log(1 + exp(z)) - y z, without overflow."""
-    return float(np.mean(np.logaddexp(0.0, logit) - y * logit))
+    """Mean of -log p(y) from logits: log(1 + exp(z)) - y z, without overflow; NaN where a logit is."""
+    with np.errstate(invalid="ignore"):
+        return float(np.mean(np.logaddexp(0.0, logit) - y * logit))
 
 
 def batches(

@@ -52,9 +52,7 @@ class TrainOptions:
         if self.samples_per_epoch is not None and self.samples_per_epoch < self.batch_size:
             raise TrainingError(f"training: samples_per_epoch {self.samples_per_epoch} is less than one batch")
         if self.parity_rows < MIN_PARITY_ROWS:
-            raise TrainingError(
-                f"training: a parity proof needs at least {MIN_PARITY_ROWS} rows, not {self.parity_rows}"
-            )
+            raise TrainingError(f"training: parity_rows {self.parity_rows} is not at least {MIN_PARITY_ROWS}")
         if self.version is not None and self.version < 1:
             raise TrainingError(f"training: version {self.version} is not at least 1")
 

@@ -103,4 +103,5 @@ def parse_klines(symbol: str, timeframe: str, rows: Sequence[Any], now_ms: int) 
 
 def _short(frame: bytes | str) -> str:
     text = frame.decode(errors="replace") if isinstance(frame, bytes) else frame
+    text = " ".join(text.split())
     return text if len(text) <= 60 else text[:57] + "..."

@@ -64,8 +64,9 @@ async def closed_bars(
         if not opened.client.has.get("watchOHLCV"):
             raise ConfigError(f"{exchange} streams no candles")
         queue: asyncio.Queue[Bar] = asyncio.Queue()
-        first = None if since_ms is None else -(-since_ms // opened.interval) * opened.interval
-        followers = [_Follower(opened, pair, queue, clock, first, grace_ms, notice) for pair in pairs]
+        # Since: the first bar that opens no earlier. Without it: the bar that is forming.
+        first = clock() // opened.interval if since_ms is None else -(-since_ms // opened.interval)
+        followers = [_Follower(opened, pair, queue, clock, first * opened.interval, grace_ms, notice) for pair in pairs]
         tasks = [asyncio.create_task(follower.follow()) for follower in followers]
         try:
             while True:
@@ -102,7 +103,7 @@ class _Follower:
         pair: str,
         queue: asyncio.Queue[Bar],
         clock: Callable[[], int],
-        first_open: int | None,
+        first_open: int,
         grace_ms: int,
         notice: Callable[[str], None],
     ) -> None:
@@ -135,50 +136,45 @@ class _Follower:
         try:
             # Registered with ccxt first, looked at its candles then: an update in between wakes us.
             await asyncio.sleep(0)
-            await self._give_closed()
+            whole = await self._give_closed()
             patience = max(-self._overdue_ms() / 1000, _PAUSE_S)
-            await asyncio.wait_for(watching, min(patience, _LONGEST_WAIT_S))
+            await asyncio.wait_for(watching, min(patience, _LONGEST_WAIT_S if whole else _PAUSE_S))
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)
 
     def _overdue_ms(self) -> int:
-        """Since when the websocket should have closed the next bar; negative before, always where none is due."""
-        if self._next_open is None:
-            return -(2**31)
+        """Since when the websocket should have closed the next bar; negative before."""
         return self._clock() - (self._next_open + self._exchange.interval + self._grace_ms)
 
-    async def _give_closed(self) -> None:
-        """Give out every candle of this connection that another follows, the holes before them first."""
+    async def _give_closed(self) -> bool:
+        """Give out every candle of this connection that another follows, the holes before them first.
+
+        Returns:
+            Whether it could; False where a hole remains, because REST did not answer or does not have it yet.
+        """
         while True:
             candles = self._candles()
-            if not candles:
-                return
-            if self._next_open is None:
-                self._next_open = candles[0].ts_open
-            if candles[0].ts_open > self._next_open:
+            if candles and candles[0].ts_open > self._next_open:
                 due = self._next_open
                 await self._catch_up(candles[0].ts_open)
                 if self._next_open == due:
-                    return
+                    return False
             elif len(candles) > 1:
                 self._give(candles[0])
             else:
-                return
+                return True
 
     def _candles(self) -> list[Bar]:
         """This connection's candles that are not given out yet, oldest first; the last is still forming."""
         cached = self._exchange.client.ohlcvs.get(self._pair, {}).get(self._exchange.timeframe, [])
-        first = self._next_open or 0
-        return [self._exchange.bar(self._pair, row) for row in cached if row[0] >= first]
+        return [self._exchange.bar(self._pair, row) for row in cached if row[0] >= self._next_open]
 
     async def _catch_up(self, before: int | None = None) -> None:
         """Fetch the closed bars that are due, up to one that has begun already or else up to the clock.
 
         A failure leaves everything due: the next round asks again.
         """
-        if self._next_open is None:
-            return
         stop = before if before is not None else self._clock() // self._exchange.interval * self._exchange.interval
         fetched = 0
         try:
@@ -198,8 +194,6 @@ class _Follower:
 
     def _skip_hole(self, page: list[Bar], stop: int, limit: int) -> bool:
         """Step over bars that the exchange has not; False where they may still come."""
-        if self._next_open is None:
-            return False
         later = [bar.ts_open for bar in page if bar.ts_open >= stop]
         window = limit * self._exchange.interval
         if later:

@@ -79,10 +79,11 @@ def _read(path: Path, where: str, limit: int, expected_size: int | None = None) 
     except OSError as error:
         rule = "is a link" if path.is_symlink() else f"cannot be read ({error.strerror})"
         raise ArtefactError(f"artefact {where}: {path.name} {rule}") from error
+    info = os.fstat(descriptor)
+    if not stat.S_ISREG(info.st_mode):
+        os.close(descriptor)
+        raise ArtefactError(f"artefact {where}: {path.name} is no regular file")
     with os.fdopen(descriptor, "rb") as file:
-        info = os.fstat(file.fileno())
-        if not stat.S_ISREG(info.st_mode):
-            raise ArtefactError(f"artefact {where}: {path.name} is no regular file")
         if expected_size is not None and info.st_size != expected_size:
             raise ArtefactError(
                 f"artefact {where}: {path.name} has {info.st_size} bytes, the manifest says {expected_size}"

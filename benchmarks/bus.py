@@ -1,0 +1,171 @@
+"""What does an exactly-once commit cost, beside a plain pipelined XADD of the same entries to the same server?
+
+Ours is the engine's own write: encoding, guards watched and read, one MULTI with decisions, intents, acknowledgement of
+the bars and the new guards. Plain is what a script does: redis-py's pipeline with one XADD an entry, encoded
+beforehand, no guard, no acknowledgement. Both go to the embedded server with `appendfsync always`: every reply means
+that the entries are on disk.
+"""
+
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+import redis
+
+from benchmarks.data import INTERVAL_MS, SEED, simulated
+from benchmarks.harness import Samples, Workplace, paired
+from benchmarks.tables import Block, Table, rate, seconds
+from quantum_trader.bus.client import connect, durability
+from quantum_trader.bus.embedded import EmbeddedServer
+from quantum_trader.bus.names import StreamNames
+from quantum_trader.bus.reader import BarReader
+from quantum_trader.bus.wire import Fields, encode_intent, encode_record
+from quantum_trader.bus.writer import BarWriter, CommitBatch, DecisionWriter
+from quantum_trader.clock import now_us
+from quantum_trader.core.bars import Bar, BarSeries
+from quantum_trader.core.decision import DecisionRecord, Occasion, decide
+from quantum_trader.core.intent import build_intent
+from quantum_trader.core.policy import IntentPolicy, VotePolicy
+from quantum_trader.core.predictions import MODELS, ModelOutput, Thresholds
+
+BATCHES = (5, 50)
+COMMITS = {5: 40, 50: 12}
+"""Commits in one sample."""
+
+ROUNDS = 9
+_PLAIN = StreamNames("plain:stream:")
+
+Records = Sequence[tuple[DecisionRecord, Mapping[str, Any] | None]]
+
+
+@dataclass(frozen=True)
+class Desk:
+    """One sample's work: commits prepared for ours, and the same entries encoded for the plain side."""
+
+    commits: Sequence[CommitBatch]
+    plain: Sequence[Sequence[tuple[str, Fields]]]
+
+
+def run(place: Workplace) -> list[Block]:
+    """Measure."""
+    rows = []
+    with EmbeddedServer(place.folder / "valkey") as server:
+        client = connect(server.url)
+        try:
+            for batch in BATCHES:
+                rows += _rows(batch, _measure(place, client, batch))
+        finally:
+            client.close()
+    notes = [
+        "embedded Valkey with `appendfsync always`, one connection, one writer; the disk's flush is part of every reply",
+        "ours writes decisions and the intents of actionable ones, acknowledges their bars and moves a guard per symbol; "
+        "plain writes the same decision and intent entries and nothing else",
+    ]
+    table = Table(("", "one batch", "decisions", "ours takes"), rows)
+    return [Block("bus", "bus: decisions committed", [table], notes=notes)]
+
+
+def _rows(batch: int, found: Samples) -> list[tuple[str, str, str, str]]:
+    labels = {"ours": f"DecisionWriter, batches of {batch}", "plain": f"plain pipelined XADD, batches of {batch}"}
+    rows = []
+    for side, label in labels.items():
+        each = found.median(side)
+        cost = f"{found.ratio('ours', 'plain'):.2f} x" if side == "ours" else ""
+        rows.append((label, seconds(each), rate(batch / each), cost))
+    return rows
+
+
+def _measure(place: Workplace, client: redis.Redis, batch: int) -> Samples:
+    rounds, commits = place.rounds(ROUNDS), COMMITS[batch]
+    names = StreamNames(f"bench{batch}:stream:")
+    # One sample more than rounds: the first one warms up.
+    desks = _desks(client, names, batch, commits, rounds + 1)
+    writer = DecisionWriter(client, names, durability(client))
+    seconds_of: dict[str, list[float]] = {"ours": [], "plain": []}
+    try:
+        for turn, desk in enumerate(desks):
+            calls = {"ours": lambda desk=desk: _commit(writer, desk), "plain": lambda desk=desk: _plain(client, desk)}
+            # Every sample is new work (a guard refuses what was written), so each round is measured for itself.
+            once = paired(calls, 1, f"batches of {batch}: round {turn}", place.progress, warm_up=False)
+            if turn:
+                for side, values in once.seconds.items():
+                    seconds_of[side].append(values[0] / commits)
+    finally:
+        writer.close()
+    return Samples(seconds_of)
+
+
+def _commit(writer: DecisionWriter, desk: Desk) -> None:
+    for commit in desk.commits:
+        result = writer.commit(commit)
+        if result.refused:
+            raise RuntimeError(f"{len(result.refused)} decisions were refused")
+
+
+def _plain(client: redis.Redis, desk: Desk) -> None:
+    for entries in desk.plain:
+        pipe = client.pipeline(transaction=False)
+        for stream, fields in entries:
+            pipe.xadd(stream, fields)  # type: ignore[arg-type]
+        pipe.execute()
+
+
+def _desks(client: redis.Redis, names: StreamNames, batch: int, commits: int, samples: int) -> Iterator[Desk]:
+    """Prepare one sample's work after another: bars published and read by the group, records decided."""
+    series = list(simulated(batch, samples * commits).values())
+    rng = np.random.default_rng(SEED)
+    bars, reader = BarWriter(client, names), BarReader(client, names)
+    reader.ensure_group()
+    try:
+        for sample in range(samples):
+            made: list[CommitBatch] = []
+            for at in range(sample * commits, (sample + 1) * commits):
+                now = [one.bar(at) for one in series]
+                bars.publish(now, "5m", now_us())
+                entries = reader.read(batch)
+                records = _records(now, rng)
+                made.append(
+                    CommitBatch(
+                        entry_ids=[entry.entry_id for entry in entries],
+                        group=reader.group,
+                        records=records,
+                        now_us=now_us(),
+                    )
+                )
+            yield Desk(made, [_encoded(commit) for commit in made])
+    finally:
+        reader.close()
+        bars.close()
+
+
+def _records(bars: Sequence[Bar], rng: np.random.Generator) -> Records:
+    n = len(bars)
+    thresholds = Thresholds(0.52, 0.48)
+    outputs = {
+        model: ModelOutput.of(rng.uniform(0.4, 0.6, n).astype(np.float32).astype(np.float64), thresholds, "5" * 64)
+        for model in MODELS
+    }
+    occasion = Occasion(
+        timeframe="5m",
+        symbols=[bar.symbol for bar in bars],
+        ts_open=[bar.ts_open for bar in bars],
+        ts_close=[bar.ts_close for bar in bars],
+        prices=[bar.close for bar in bars],
+        atr_fractions=rng.uniform(0.001, 0.01, n).tolist(),
+        input_hashes=["0123456789abcdef"] * n,
+    )
+    records = []
+    for decision in decide(occasion, outputs, VotePolicy()):
+        record = DecisionRecord(decision=decision, shadows={}, reasons={}, ts_decision=decision.ts_close)
+        records.append((record, build_intent(decision, {}, IntentPolicy(), decision.ts_close * 1000)))
+    return records
+
+
+def _encoded(commit: CommitBatch) -> list[tuple[str, Fields]]:
+    entries = []
+    for record, intent in commit.records:
+        entries.append((_PLAIN.decisions, encode_record(record)))
+        if intent is not None:
+            entries.append((_PLAIN.intents, encode_intent(intent, record.decision.decision_id, commit.now_us)))
+    return entries
