@@ -13,7 +13,7 @@ from typing import Any
 import numpy as np
 import redis
 
-from benchmarks.data import INTERVAL_MS, SEED, simulated
+from benchmarks.data import SEED, simulated
 from benchmarks.harness import Samples, Workplace, paired
 from benchmarks.tables import Block, Table, rate, seconds
 from quantum_trader.bus.client import connect, durability
@@ -23,7 +23,7 @@ from quantum_trader.bus.reader import BarReader
 from quantum_trader.bus.wire import Fields, encode_intent, encode_record
 from quantum_trader.bus.writer import BarWriter, CommitBatch, DecisionWriter
 from quantum_trader.clock import now_us
-from quantum_trader.core.bars import Bar, BarSeries
+from quantum_trader.core.bars import Bar
 from quantum_trader.core.decision import DecisionRecord, Occasion, decide
 from quantum_trader.core.intent import build_intent
 from quantum_trader.core.policy import IntentPolicy, VotePolicy
@@ -58,8 +58,8 @@ def run(place: Workplace) -> list[Block]:
         finally:
             client.close()
     notes = [
-        "embedded Valkey with `appendfsync always`, one connection, one writer; the disk's flush is part of every reply",
-        "ours writes decisions and the intents of actionable ones, acknowledges their bars and moves a guard per symbol; "
+        "embedded Valkey with `appendfsync always`, one connection, one writer: every reply has waited for the disk",
+        "ours writes decisions and the intents of actionable ones, acknowledges their bars, moves a guard per symbol; "
         "plain writes the same decision and intent entries and nothing else",
     ]
     table = Table(("", "one batch", "decisions", "ours takes"), rows)

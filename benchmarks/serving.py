@@ -1,18 +1,16 @@
 """How much memory does the serving process take, how soon is it ready, and how large is its installation?
 
 The engine is started as an operator starts it (`quantum run` with an env file and a ledger of grants) on the embedded
-server, with four full-size artefacts. Ready means: every voter is loaded, has predicted once, and the windows are
-rebuilt from the stream.
+server, with four full-size artefacts, in an environment that holds what the serving installation holds: with pandas
+installed TA-Lib imports it, so the environment matters. Ready means: every voter is loaded, has predicted once, and the
+windows are rebuilt from the stream.
 """
 
 import contextlib
 import os
-import shutil
 import statistics
 import subprocess
-import sys
 import time
-import venv
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -21,7 +19,8 @@ import psutil
 
 from benchmarks.data import SEED
 from benchmarks.harness import Workplace
-from benchmarks.tables import Block, Table, Target, at_most, megabytes, seconds
+from benchmarks.serving_install import Environment, linked, pip_install, this_environment
+from benchmarks.tables import Block, Table, at_most, megabytes, seconds
 from quantum_trader.bus.client import connect
 from quantum_trader.bus.embedded import EmbeddedServer
 from quantum_trader.bus.names import StreamNames
@@ -38,23 +37,20 @@ DECISIONS = 100
 
 STARTS = 5
 _TIMEOUT_S = 120.0
-_ROOT = Path(__file__).resolve().parent.parent
 
 
 @dataclass(frozen=True)
-class Cast:
-    """Who votes and who watches."""
+class Setup:
+    """One way to run the engine."""
 
     label: str
     shadows: frozenset[str]
-
-
-CASTS = (Cast("four voters", frozenset()), Cast("three voters, PatchTST in shadow", frozenset({"patchtst"})))
+    environment: Environment
 
 
 @dataclass(frozen=True)
 class Seen:
-    """What one cast's engine showed.
+    """What an engine showed.
 
     Attributes:
         empty_s: Start to ready with an empty stream, one value a start.
@@ -72,46 +68,79 @@ class Seen:
 def run(place: Workplace) -> list[Block]:
     """Measure."""
     bars = simulate(WINDOW - 1 + DECISIONS, SEED)
-    seen = {cast.label: _observe(place, cast, bars) for cast in CASTS}
-    memory = [
-        (label, *(_size(count) for pair in (found.ready, found.working) for count in pair))
-        for label, found in seen.items()
-    ]
-    starts = [
-        (label, *(seconds(statistics.median(values)) for values in (found.empty_s, found.full_s)))
-        for label, found in seen.items()
-    ]
-    voters = seen[CASTS[0].label]
-    slowest = max(statistics.median(found.full_s) for found in seen.values())
+    lean = linked(place.folder / "serving-environment")
+    setups = (
+        Setup("four voters", frozenset(), lean),
+        Setup("three voters, PatchTST in shadow", frozenset({"patchtst"}), lean),
+        Setup("four voters, all extras installed", frozenset(), this_environment()),
+    )
+    seen = {setup.label: _observe(place, setup, bars) for setup in setups}
+    served = [seen[setup.label] for setup in setups if setup.environment is lean]
     targets = [
-        at_most("resident memory, four voters, working", voters.working[0] / 1e6, RSS_GOAL_MB, "{:.1f} MB"),
-        at_most("start to ready, slower cast, full windows", slowest, READY_GOAL_S, "{:.2f} s"),
-    ]
-    tables = [
-        Table(("resident memory", "engine, ready", "shadow, ready", "engine, working", "shadow, working"), memory),
-        Table(("start to ready", "empty stream", f"{len(bars)} windows to rebuild"), starts),
+        at_most("resident memory, four voters, working", served[0].working[0] / 1e6, RSS_GOAL_MB, "{:.1f} MB"),
+        at_most(
+            "start to ready, windows to rebuild, slower of the two casts",
+            max(statistics.median(found.full_s) for found in served),
+            READY_GOAL_S,
+            "{:.2f} s",
+        ),
+        at_most("serving install without extras", lean.total / 1e6, INSTALL_GOAL_MB, "{:.1f} MB"),
     ]
     notes = [
         f"working: after {DECISIONS} decisions of each of {len(bars)} symbols; the shadow is a process of its own, "
         "beside the engine; the Valkey server is not counted",
         f"start to ready: from starting the interpreter to the ready file, median of {place.rounds(STARTS)} starts, "
         "files in the page cache",
+        "the environment holds the packages that the project requires without extras, linked from this one; with all "
+        "extras installed TA-Lib finds pandas and imports it, which no serving host has",
         place.models.described(),
     ]
-    blocks = [Block("serving", "serving: memory and start", tables, targets, notes)]
+    tables = [_memory(seen), _starts(seen, len(bars)), _packages(lean)]
+    blocks = [Block("serving", "serving: memory, start, installation", tables, targets, notes)]
     return [*blocks, _installed(place)] if place.install else blocks
 
 
-def _size(count: int) -> str:
-    return megabytes(count) if count else ""
+def _memory(seen: Mapping[str, Seen]) -> Table:
+    rows = [
+        (label, *(megabytes(count) if count else "" for pair in (found.ready, found.working) for count in pair))
+        for label, found in seen.items()
+    ]
+    return Table(("resident memory", "engine, ready", "shadow, ready", "engine, working", "shadow, working"), rows)
 
 
-def _observe(place: Workplace, cast: Cast, bars: Mapping[str, BarSeries]) -> Seen:
-    folder = place.folder / f"serving-{len(cast.shadows)}"
+def _starts(seen: Mapping[str, Seen], symbols: int) -> Table:
+    rows = [
+        (label, *(seconds(statistics.median(values)) for values in (found.empty_s, found.full_s)))
+        for label, found in seen.items()
+    ]
+    return Table(("start to ready", "empty stream", f"{symbols} windows to rebuild"), rows)
+
+
+def _packages(environment: Environment) -> Table:
+    largest = sorted(environment.sizes.items(), key=lambda item: -item[1])
+    named, rest = largest[:6], sum(size for _, size in largest[6:])
+    rows = [(name, megabytes(size)) for name, size in named]
+    rows += [(f"{len(largest) - len(named)} more", megabytes(rest)), ("everything", megabytes(environment.total))]
+    return Table(("serving install", "size"), rows)
+
+
+def _installed(place: Workplace) -> Block:
+    place.progress("installing into a fresh environment", 0, 1)
+    environment = pip_install(place.folder / "install")
+    target = at_most("serving install without extras, by pip", environment.total / 1e6, INSTALL_GOAL_MB, "{:.1f} MB")
+    notes = [
+        "sum of file sizes in site-packages of a fresh environment after `pip install .` with the pinned versions, "
+        "compiled bytecode included, pip and setuptools left out; the engine's service was imported there",
+    ]
+    return Block("serving-install", "serving: installed by pip", [_packages(environment)], [target], notes)
+
+
+def _observe(place: Workplace, setup: Setup, bars: Mapping[str, BarSeries]) -> Seen:
+    folder = place.folder / setup.label.replace(" ", "-").replace(",", "")
     env_file = folder / "ai-engine.env"
     initialise(
         place.models.paths,
-        cast.shadows,
+        setup.shadows,
         folder / "ledger.jsonl",
         env_file,
         by="benchmarks",
@@ -122,18 +151,18 @@ def _observe(place: Workplace, cast: Cast, bars: Mapping[str, BarSeries]) -> See
         environ = _environ(server.url, bars, folder)
         empty = []
         for turn in range(starts):
-            place.progress(f"starting: {cast.label}", turn, 2 * starts)
-            with _engine(env_file, environ) as (_, ready_s):
+            place.progress(f"starting: {setup.label}", turn, 2 * starts)
+            with _engine(setup.environment.python, env_file, environ) as (_, ready_s):
                 empty.append(ready_s)
-        with _engine(env_file, environ) as (engine, _):
-            _wait_for_shadow(engine, len(cast.shadows))
+        with _engine(setup.environment.python, env_file, environ) as (engine, _):
+            _wait_for_shadow(engine, len(setup.shadows))
             ready = _resident(engine)
             _decide(server.url, bars)
             working = _resident(engine)
         full = []
         for turn in range(starts):
-            place.progress(f"starting: {cast.label}", starts + turn, 2 * starts)
-            with _engine(env_file, environ) as (_, ready_s):
+            place.progress(f"starting: {setup.label}", starts + turn, 2 * starts)
+            with _engine(setup.environment.python, env_file, environ) as (_, ready_s):
                 full.append(ready_s)
     return Seen(empty, full, ready, working)
 
@@ -153,16 +182,17 @@ def _environ(url: str, bars: Mapping[str, BarSeries], folder: Path) -> dict[str,
 
 
 @contextlib.contextmanager
-def _engine(env_file: Path, environ: Mapping[str, str]) -> Iterator[tuple[psutil.Popen, float]]:
+def _engine(python: Path, env_file: Path, environ: Mapping[str, str]) -> Iterator[tuple[psutil.Popen, float]]:
     """A ready engine, and the seconds from its start until then."""
     ready, log = Path(environ["QUANTUM_READY_FILE"]), env_file.with_name("engine.log")
     ready.unlink(missing_ok=True)
-    command = [sys.executable, "-m", "quantum_trader.cli.main", "run", "--env-file", str(env_file)]
+    command = [str(python), "-m", "quantum_trader.cli.main", "run", "--env-file", str(env_file)]
     with log.open("wb") as output:
         started = time.monotonic()
         engine = psutil.Popen(
             command,
             env=dict(environ),
+            cwd=env_file.parent,
             stdin=subprocess.DEVNULL,
             stdout=output,
             stderr=output,
@@ -214,50 +244,8 @@ def _decide(url: str, bars: Mapping[str, BarSeries]) -> None:
         for together in columns:
             writer.publish(list(together), "5m", now_us())
         expected = sum(len(one.window_ends()) for one in bars.values())
-        _wait(lambda: sum(1 for _ in reader.since(0)) >= expected, f"make {expected} decisions")
+        _wait(lambda: reader.count() >= expected, f"make {expected} decisions")
     finally:
         writer.close()
         reader.close()
         client.close()
-
-
-def _installed(place: Workplace) -> Block:
-    """Install the package without extras into a fresh environment and weigh it."""
-    folder = place.folder / "install"
-    source = folder / "source"
-    source.mkdir(parents=True)
-    # A copy: building leaves files in the source folder.
-    for name in ("pyproject.toml", "README.md", "constraints.txt"):
-        shutil.copy2(_ROOT / name, source / name)
-    shutil.copytree(_ROOT / "src", source / "src", ignore=shutil.ignore_patterns("*.egg-info", "__pycache__"))
-    place.progress("installing into a fresh environment", 0, 1)
-    venv.create(folder / "venv", with_pip=True)
-    python = folder / "venv" / "bin" / "python"
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--only-binary", ":all:"]
-    limits = ["--constraint", str(source / "constraints.txt")]
-    subprocess.run([*pip, *limits, "setuptools"], check=True)
-    subprocess.run([*pip, *limits, "--no-build-isolation", str(source)], check=True)
-    subprocess.run([str(python), "-c", "import quantum_trader.engine.service"], check=True, cwd=folder)
-    (packages,) = (folder / "venv" / "lib").glob("python*/site-packages")
-    sizes = _sizes(packages)
-    total = sum(sizes.values())
-    rows = [(name, megabytes(size)) for name, size in sorted(sizes.items(), key=lambda item: -item[1])[:8]]
-    rows.append(("everything", megabytes(total)))
-    target: Target = at_most("serving install without extras", total / 1e6, INSTALL_GOAL_MB, "{:.1f} MB")
-    notes = [
-        "sum of file sizes in site-packages of a fresh environment after `pip install .` with the pinned versions, "
-        "compiled bytecode included, pip and setuptools left out; the largest parts are named",
-    ]
-    return Block("serving-install", "serving: installation", [Table(("package", "size"), rows)], [target], notes)
-
-
-def _sizes(packages: Path) -> dict[str, int]:
-    """Bytes by entry of site-packages; a package's own libraries count with it."""
-    sizes: dict[str, int] = {}
-    for entry in packages.iterdir():
-        if entry.name.startswith(("pip", "setuptools", "pkg_resources", "_distutils", "distutils")):
-            continue
-        files = [entry] if entry.is_file() else [path for path in entry.rglob("*") if path.is_file()]
-        name = entry.name.removesuffix(".libs").split("-")[0]
-        sizes[name] = sizes.get(name, 0) + sum(path.lstat().st_size for path in files)
-    return sizes

@@ -135,11 +135,13 @@ def seconds(value: float) -> str:
 
 
 def rate(per_second: float) -> str:
-    """Events per second in thousands.
+    """Events per second, in thousands where there are as many.
 
-    >>> rate(226_000.0)
-    '226.0k/s'
+    >>> rate(226_000.0), rate(83.2)
+    ('226.0k/s', '83/s')
     """
+    if per_second < 1000:
+        return f"{per_second:.0f}/s"
     return f"{per_second / 1000:.1f}k/s"
 
 

@@ -1,7 +1,7 @@
 """Import of checkpoints: weights only, strict, and only ever a shadow."""
 
 from collections.abc import Callable
-from datetime import UTC, datetime
+from datetime import UTC, datetime, timedelta
 from pathlib import Path
 
 import numpy as np
@@ -13,7 +13,7 @@ from quantum_trader.core.predictions import Role
 from quantum_trader.core.roles import assign_role
 from quantum_trader.learn.import_pth import import_checkpoint
 from quantum_trader.learn.patchtst import PatchTST
-from quantum_trader.models.artefact import load_artefact
+from quantum_trader.models.artefact import Artefact, load_artefact
 from quantum_trader.models.inference import OnnxModel
 
 NOW = datetime(2026, 1, 10, 2, 36, 33, tzinfo=UTC)
@@ -32,32 +32,40 @@ def _save(path: Path, content: object) -> Path:
     return path
 
 
-@pytest.mark.parametrize("wrap", [False, True])
-def test_a_checkpoint_answers_as_before_its_import(state: State, tmp_path: Path, wrap: bool) -> None:
-    content = {"epoch": 3, "model_state_dict": state} if wrap else state
-    folder = import_checkpoint(_save(tmp_path / "model.pth", content), tmp_path / "models", NOW)
-    assert folder.name == "patchtst_v20260110_023633"
-    artefact = load_artefact(folder)
-    model = OnnxModel(artefact, allow_unknown_schema=True)
+@pytest.fixture(scope="module")
+def imported(state: State, tmp_path_factory: pytest.TempPathFactory) -> Artefact:
+    folder = tmp_path_factory.mktemp("imported")
+    return load_artefact(import_checkpoint(_save(folder / "bare.pth", state), folder / "models", NOW))
+
+
+def test_a_checkpoint_answers_as_before_its_import(state: State, imported: Artefact) -> None:
+    assert imported.folder.name == "patchtst_v20260110_023633"
+    model = OnnxModel(imported, allow_unknown_schema=True)
     sequences = np.random.default_rng(5).standard_normal((70, 128, 8)).astype(np.float32)
     network = PatchTST().eval()
     network.load_state_dict(state)
     with torch.inference_mode():
         expected = torch.sigmoid(network(torch.from_numpy(sequences))).numpy()
     np.testing.assert_allclose(model.predict(sequences), expected, atol=1e-6)
-    assert artefact.manifest.parity.rows >= 10_000
+    assert imported.manifest.parity.rows >= 10_000
     assert (model.thresholds.buy_above, model.thresholds.sell_below) == (0.55, 0.45)
 
 
-def test_an_imported_one_says_its_schema_is_unknown_and_stays_in_shadow(state: State, tmp_path: Path) -> None:
-    artefact = load_artefact(import_checkpoint(_save(tmp_path / "m.pth", state), tmp_path / "models", NOW))
-    manifest = artefact.manifest
+def test_a_wrapped_checkpoint_gives_the_same_model(state: State, imported: Artefact, tmp_path: Path) -> None:
+    wrapped = _save(tmp_path / "wrapped.pth", {"epoch": 3, "model_state_dict": state})
+    again = load_artefact(import_checkpoint(wrapped, imported.folder.parent, NOW + timedelta(seconds=1)))
+    assert again.manifest.files == imported.manifest.files
+    assert again.manifest.version == imported.manifest.version + 1
+
+
+def test_an_imported_one_says_its_schema_is_unknown_and_stays_in_shadow(imported: Artefact) -> None:
+    manifest = imported.manifest
     assert manifest.features == "unknown"
     assert not manifest.schema_known
     assert manifest.training is None
     with pytest.raises(ArtefactError, match="only be a shadow"):
-        OnnxModel(artefact)
-    role = assign_role("patchtst", artefact.digest, [artefact.digest], "false", schema_known=manifest.schema_known)
+        OnnxModel(imported)
+    role = assign_role("patchtst", imported.digest, [imported.digest], "false", schema_known=manifest.schema_known)
     assert role.role is Role.SHADOW
 
 

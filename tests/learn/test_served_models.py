@@ -6,6 +6,7 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.conftest import ROOT
 
 from quantum_trader.core.predictions import MODELS
 from quantum_trader.learn.dataset import Dataset
@@ -44,36 +45,12 @@ def test_another_session_gives_the_same_bytes(trained: dict[str, Artefact], data
     assert first.predict(inputs).tobytes() == second.predict(inputs).tobytes()
 
 
-_SERVE = """
-import sys
-
-class Refuse:
-    names = {"torch", "xgboost", "lightgbm", "sklearn", "onnx", "onnxmltools", "skl2onnx", "onnxscript", "pandas",
-             "scipy", "pyarrow", "polars", "ccxt", "matplotlib"}
-    def find_spec(self, name, path=None, target=None):
-        if name.partition(".")[0] in self.names:
-            raise ModuleNotFoundError(f"No module named {name!r}", name=name)
-
-sys.meta_path.insert(0, Refuse())
-from pathlib import Path
-import numpy as np
-from quantum_trader.models.inference import OnnxModel
-from quantum_trader.models.store import newest
-inputs = np.load(sys.argv[2])
-for name in sys.argv[3:]:
-    model = OnnxModel(newest(Path(sys.argv[1]), name))
-    model.warm_up()
-    print(name, model.predict(inputs[model.uses]).tobytes().hex())
-assert not Refuse.names & {name.partition(".")[0] for name in sys.modules}
-"""
-
-
 def test_a_process_without_any_training_library_answers_the_same_bytes(
     trained: dict[str, Artefact], dataset: Dataset, tmp_path: Path
 ) -> None:
     np.savez(tmp_path / "inputs.npz", row=dataset.rows[:50], sequence=dataset.sequences[:50])
     folder = trained["xgb"].folder.parent
-    command = [sys.executable, "-c", _SERVE, folder, tmp_path / "inputs.npz", *MODELS]
+    command = [sys.executable, ROOT / "tests" / "models" / "serve.py", folder, tmp_path / "inputs.npz", *MODELS]
     run = subprocess.run(command, capture_output=True, text=True)
     assert run.returncode == 0, run.stderr
     answers = dict(line.split() for line in run.stdout.splitlines())

@@ -227,3 +227,22 @@ def test_futures_use_their_own_stream(binance, fast, bars):
 def test_an_unknown_pair_is_named(binance, fast, bars):
     with pytest.raises(ConfigError, match="binance has no pair DOGE/USDT"):
         asyncio.run(Follower(binance, fast, ["DOGE/USDT"]).take(1))
+
+
+def test_it_stops_in_the_middle_of_a_flood(binance, fast, bars):
+    """Closing the stream while updates arrive must end it: a lost cancellation would leave it waiting for ever."""
+    for attempt in range(1, 9):
+        follower = Follower(binance, fast)
+
+        def script(subscriptions: int = attempt) -> None:
+            binance.wait_subscribed(subscriptions)
+            for bar in [bars[0], *[partial(bars[1])] * 150]:
+                binance.push(binance.frame(bar, closed=False))
+
+        async def leave(follower: Follower = follower, script=script) -> None:
+            flood = asyncio.create_task(asyncio.to_thread(script))
+            async with asyncio.timeout(FOREVER), contextlib.aclosing(follower.stream):
+                await anext(follower.stream)
+            await flood
+
+        asyncio.run(leave())

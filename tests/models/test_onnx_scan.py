@@ -110,6 +110,16 @@ def test_a_truncated_model_is_refused() -> None:
         check_self_contained(onnx_bytes("xgb")[:-7], "here")
 
 
+def test_a_key_that_only_c_plus_plus_would_read_as_external_data_is_refused() -> None:
+    # 0x6a is field 13 as a message; here it has bit 32 set as well, which a 32-bit reader drops.
+    key = _varint(0x6A | 1 << 32)
+    tensor = key + b"\x00"
+    for field in (5, 7):
+        tensor = bytes([field << 3 | 2]) + _varint(len(tensor)) + tensor
+    with pytest.raises(ArtefactError, match="beyond 29 bits"):
+        check_self_contained(tensor, "here")
+
+
 def test_nesting_without_end_is_refused() -> None:
     raw = b""
     for _ in range(40):

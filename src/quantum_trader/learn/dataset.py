@@ -116,15 +116,16 @@ def build_dataset(
     total = sum(map(len, ends))
     if total == 0:
         raise TrainingError(f"dataset: no window of {WINDOW} bars without a gap has a known outcome: give it more bars")
-    rows, sequences, good = _features(series, ends, options.workers, progress)
     y = np.concatenate([label[at] for label, at in zip(known, ends, strict=True)])
     ts = np.concatenate([one.ts_open[at] for one, at in zip(series, ends, strict=True)])
     symbol = np.repeat(np.arange(len(symbols)), [len(at) for at in ends])
     order = np.lexsort((symbol, ts))
-    order = order[good[order]]
+    rows, sequences, good = _features(series, ends, order, options.workers, progress)
+    if not good.all():
+        rows, sequences, order = rows[good], sequences[good], order[good]
     return Dataset(
-        rows=rows[order],
-        sequences=sequences[order],
+        rows=rows,
+        sequences=sequences,
         y=y[order],
         ts=ts[order],
         symbol=symbol[order],
@@ -164,17 +165,20 @@ def _ends(series: list[BarSeries], known: list[NDArray[np.int8]], options: Datas
 
 
 def _features(
-    series: list[BarSeries], ends: list[IntArray], workers: int, progress: Progress
-) -> tuple[Float32Array, Float32Array, NDArray[np.bool_]]:
-    total = sum(map(len, ends))
+    series: list[BarSeries], ends: list[IntArray], order: IntArray, workers: int, progress: Progress
+) -> "_Part":
+    """Features of all windows, window `order[i]` in place i: put there at once, for they are too large to sort."""
+    total = len(order)
+    place = np.empty(total, dtype=np.int64)
+    place[order] = np.arange(total)
     rows = np.empty((total, len(SCHEMA.names)), dtype=np.float32)
     sequences = np.empty((total, SCHEMA.sequence_length, len(SCHEMA.sequence_names)), dtype=np.float32)
     good = np.empty(total, dtype=np.bool_)
     done = 0
     progress("features", 0, total)
     for start, part in _computed(series, ends, 1 if total <= _ALONE else workers):
-        stop = start + len(part[0])
-        rows[start:stop], sequences[start:stop], good[start:stop] = part
+        at = place[start : start + len(part[0])]
+        rows[at], sequences[at], good[at] = part
         done += len(part[0])
         progress("features", done, total)
     return rows, sequences, good

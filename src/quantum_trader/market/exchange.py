@@ -186,7 +186,7 @@ def _client_class(name: str) -> Any:
             self.ohlcvs.clear()
 
         def on_close(self, client: Any, error: Any) -> None:
-            """A websocket is closed. ccxt 4.5 says so twice, and the second time would throw away the new connection."""
+            """A websocket is closed; ccxt 4.5 says so twice, and the second time it would drop the new connection."""
             if self.clients.get(client.url) is client:
                 super().on_close(client, error)
 

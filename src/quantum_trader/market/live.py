@@ -118,9 +118,7 @@ class _Follower:
         await self._catch_up()
         while True:
             try:
-                await self._wait()
-            except TimeoutError:
-                if self._overdue_ms() >= 0:
+                if not await self._wait() and self._overdue_ms() >= 0:
                     await self._catch_up()
             except ccxt.OperationFailed as error:
                 self._notice(f"{self._pair}: connection lost ({type(error).__name__}), reconnecting")
@@ -129,8 +127,12 @@ class _Follower:
             except ccxt.BaseError as error:
                 raise ExchangeError(f"{self._exchange.name}: {self._pair}: {error}") from error
 
-    async def _wait(self) -> None:
-        """Give out what is closed, then wait for the next update or for the time at which one is overdue."""
+    async def _wait(self) -> bool:
+        """Give out what is closed, then wait for the next update or for the time at which one is overdue.
+
+        Returns:
+            Whether there was an update.
+        """
         watch = self._exchange.client.watch_ohlcv(self._pair, self._exchange.timeframe)
         watching = asyncio.ensure_future(watch)
         try:
@@ -138,7 +140,9 @@ class _Follower:
             await asyncio.sleep(0)
             whole = await self._give_closed()
             patience = max(-self._overdue_ms() / 1000, _PAUSE_S)
-            await asyncio.wait_for(watching, min(patience, _LONGEST_WAIT_S if whole else _PAUSE_S))
+            # Not wait_for: in Python 3.11 it swallows a cancellation that meets an update, and never ends.
+            await asyncio.wait({watching}, timeout=min(patience, _LONGEST_WAIT_S if whole else _PAUSE_S))
+            return watching.done() and watching.result() is not None
         finally:
             watching.cancel()
             await asyncio.gather(watching, return_exceptions=True)

@@ -41,6 +41,8 @@ class OnnxGraph:
         self._where = where
         self._session = _session(onnx_bytes, where)
         self._input = self._checked_input()
+        # Kept: fresh pages for every short batch cost more than the trees' own work.
+        self._padded = np.zeros(self.shape, dtype=np.float32)
 
     def _checked_input(self) -> str:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
@@ -64,9 +66,9 @@ class OnnxGraph:
 
     def _run_batch(self, chunk: Float32Array) -> Float32Array:
         if len(chunk) < BATCH_ROWS:
-            padded = np.zeros(self.shape, dtype=np.float32)
-            padded[: len(chunk)] = chunk
-            chunk = padded
+            self._padded[: len(chunk)] = chunk
+            self._padded[len(chunk) :] = 0.0
+            chunk = self._padded
         answer: Float32Array = self._session.run([OUTPUT], {self._input: np.ascontiguousarray(chunk)})[0]
         return answer
 

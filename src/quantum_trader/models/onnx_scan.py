@@ -6,12 +6,19 @@ the protobuf wire format is read as this takes (https://protobuf.dev/programming
 those of onnx/onnx.proto.
 """
 
+import re
 from collections.abc import Iterator
 
 from quantum_trader.core.errors import ArtefactError
 
 _VARINT, _FIXED64, _BYTES, _FIXED32 = 0, 1, 2, 5
 _MAX_DEPTH = 32
+_MAX_KEY = 2**32 - 1
+"""Parsers in C++ cut a longer key to 32 bits: a field of external data could pass as another one here."""
+
+# A tree's thresholds and links: hundreds of thousands of single fixed32 and varint fields, numbers 7 and 8 of an
+# attribute. Neither can hold a message, so a run of them is stepped over at once.
+_RUN_OF_NUMBERS = re.compile(rb"(?:\x3d.{4})+|(?:\x40[\x80-\xff]{0,9}[\x00-\x7f])+", flags=re.DOTALL)
 
 # Which fields of a message hold which messages, along every path that leads to a tensor.
 _CHILDREN: dict[str, dict[int, str]] = {
@@ -63,7 +70,12 @@ def _external(message: memoryview, kind: str, depth: int) -> bool:
 def _fields(message: memoryview) -> Iterator[tuple[int, int | memoryview]]:
     at = 0
     while at < len(message):
+        if run := _RUN_OF_NUMBERS.match(message, at):
+            at = run.end()
+            continue
         key, at = _varint(message, at)
+        if key > _MAX_KEY:
+            raise ValueError("a field number beyond 29 bits")
         field, wire = key >> 3, key & 7
         if wire == _VARINT:
             value, at = _varint(message, at)
