@@ -94,6 +94,16 @@ class BarWriter:
         self._trimmer.trim((self._names.bars,), retention_ms)
         return new
 
+    def last_open_ms(self, symbol: str, timeframe: str) -> int | None:
+        """Open time of the last bar that was ever published for a symbol; None if there was none.
+
+        Raises:
+            BusError: if the server stays away or refuses.
+        """
+        key = self._names.bar_guard(symbol, timeframe)
+        raw = self._session.persist(f"reading {key}", lambda: self._session.one("GET", key))
+        return None if raw is None else int(raw)
+
     def close(self) -> None:
         """Give the connection back."""
         self._session.close(broken=True)

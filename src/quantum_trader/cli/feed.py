@@ -68,11 +68,16 @@ async def _follow_exchange(settings: "Settings", writer: "BarWriter", exchange: 
     from rich.console import Console
 
     from quantum_trader.clock import now_ms, now_us
+    from quantum_trader.core.bars import interval_ms
     from quantum_trader.core.errors import format_ms
     from quantum_trader.market.live import closed_bars
 
     console = Console(highlight=False)
-    bars = closed_bars(exchange, settings.pairs, settings.timeframe, now_ms, notice=console.print)
+    # After a stop of the feed the bars in between are fetched: a hole would cost the engine a whole window.
+    last = [writer.last_open_ms(symbol, settings.timeframe) for symbol in settings.symbols]
+    known = [ts for ts in last if ts is not None]
+    since = min(known) + interval_ms(settings.timeframe) if known else None
+    bars = closed_bars(exchange, settings.pairs, settings.timeframe, now_ms, since_ms=since, notice=console.print)
     async with contextlib.aclosing(bars):
         async for bar in bars:
             # The bus client is synchronous; one bar is a fraction of a millisecond and nothing else shares this loop.

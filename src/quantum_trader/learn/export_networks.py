@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from torch import nn
 
 from quantum_trader.core.features import Float32Array
-from quantum_trader.learn.networks import Probability, logits
+from quantum_trader.learn.networks import Probability, logits, torch_threads
 from quantum_trader.models.inference import OUTPUT, input_shape
 
 _OPSET = 20
@@ -21,7 +21,7 @@ _OPSET = 20
 def network_bytes(network: nn.Module) -> bytes:
     """ONNX bytes of a network: (32, 128, 8) to p_up (32,)."""
     example = torch.zeros(input_shape("sequence"))
-    with _quietly():
+    with _quietly(), torch_threads(1):
         program = torch.onnx.export(
             Probability(network).eval(),
             (example,),
@@ -39,9 +39,10 @@ def network_bytes(network: nn.Module) -> bytes:
     return raw
 
 
-def network_answers(network: nn.Module, sequences: Float32Array) -> NDArray[np.float64]:
+def network_answers(network: nn.Module, sequences: Float32Array, threads: int = 1) -> NDArray[np.float64]:
     """Probabilities of a rise by the network itself, (n, 128, 8) to (n,)."""
-    return 1.0 / (1.0 + np.exp(-logits(network, sequences)))
+    with torch_threads(threads):
+        return 1.0 / (1.0 + np.exp(-logits(network, sequences)))
 
 
 @contextmanager

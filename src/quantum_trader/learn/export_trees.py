@@ -52,12 +52,12 @@ def xgboost_answers(booster: Any, rows: Float32Array) -> NDArray[np.float64]:
     """Probabilities of a rise by the booster itself, (n, F) to (n,)."""
     import xgboost
 
-    return np.asarray(booster.predict(xgboost.DMatrix(rows)), dtype=np.float64)
+    return np.asarray(booster.predict(xgboost.DMatrix(rows, nthread=1)), dtype=np.float64)
 
 
 def lightgbm_answers(booster: Any, rows: Float32Array) -> NDArray[np.float64]:
     """Probabilities of a rise by the booster itself, (n, F) to (n,)."""
-    return np.asarray(booster.predict(rows), dtype=np.float64)
+    return np.asarray(booster.predict(rows, num_threads=1), dtype=np.float64)
 
 
 def xgboost_splits(booster: Any) -> SplitPoints:

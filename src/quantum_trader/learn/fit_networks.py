@@ -13,7 +13,7 @@ from torch import nn
 from quantum_trader.core.bars import IntArray
 from quantum_trader.core.errors import TrainingError
 from quantum_trader.core.features import Float32Array
-from quantum_trader.learn.networks import NETWORKS, Scaled, channel_statistics, logits
+from quantum_trader.learn.networks import NETWORKS, Scaled, channel_statistics, logits, torch_threads
 from quantum_trader.learn.options import TrainOptions
 from quantum_trader.learn.progress import Progress
 
@@ -50,15 +50,13 @@ class NetworkFit:
 @contextmanager
 def deterministic(seed: int, threads: int) -> Iterator[None]:
     """Torch seeded, on deterministic algorithms and a fixed number of threads; as it was before, afterwards."""
-    was_threads, was_strict = torch.get_num_threads(), torch.are_deterministic_algorithms_enabled()
-    with torch.random.fork_rng(devices=[]):
+    was_strict = torch.are_deterministic_algorithms_enabled()
+    with torch.random.fork_rng(devices=[]), torch_threads(threads):
         torch.manual_seed(seed)
         torch.use_deterministic_algorithms(True)
-        torch.set_num_threads(threads)
         try:
             yield
         finally:
-            torch.set_num_threads(was_threads)
             torch.use_deterministic_algorithms(was_strict)
 
 

@@ -1,6 +1,7 @@
 """What the networks share: a scaler fitted on the training part and carried inside, and their probabilities."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 
 import numpy as np
 import torch
@@ -20,6 +21,17 @@ CLIP = 8.0
 _TINY = 1e-6
 _EVALUATION_ROWS = 512
 _SCALER_ROWS = 4096
+
+
+@contextmanager
+def torch_threads(threads: int) -> Iterator[None]:
+    """Torch on a fixed number of threads; as it was before, afterwards."""
+    before = torch.get_num_threads()
+    torch.set_num_threads(threads)
+    try:
+        yield
+    finally:
+        torch.set_num_threads(before)
 
 
 class Scaled(nn.Module):

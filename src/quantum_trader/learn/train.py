@@ -156,7 +156,7 @@ def _fit_network(
     proof = sequence_rows(sequences, options.parity_rows, options.seed)
     return Trained(
         export_networks.network_bytes(fitted.network),
-        lambda some: export_networks.network_answers(fitted.network, some),
+        lambda some: export_networks.network_answers(fitted.network, some, options.threads),
         proof,
     )
 
