@@ -622,3 +622,16 @@ def test_waitaof_waits_for_the_disk(tmp_path: Path, monkeypatch: pytest.MonkeyPa
         monkeypatch.setattr("quantum_trader.bus.guarded._WAITAOF_MS", 200)
         with pytest.raises(BusError, match="did not reach the disk"):
             DecisionWriter(client, NAMES, Durability.WAITAOF).commit(a_batch([a_record("BTCUSDT", 301)]))
+
+
+def test_a_spectator_reads_bars_and_counts_decisions(client: redis.Redis) -> None:
+    writer, reader = BarWriter(client, NAMES), DecisionReader(client, NAMES, page=7)
+    bars = [Bar(symbol, ts * STEP, STEP, 1.0, 2.0, 0.5, 1.5, 3.0) for ts in range(20) for symbol in SYMBOLS[:2]]
+    assert writer.last_open_ms("BTCUSDT", "5m") is None
+    assert writer.publish(bars, "5m", NOW_US) == 40
+    client.xadd(NAMES.bars, {"payload": "{"})
+    assert writer.last_open_ms("BTCUSDT", "5m") == 19 * STEP
+    assert list(reader.bars("5m", 0)) == bars
+    assert list(reader.bars("5m", 15 * STEP)) == bars[30:]
+    assert list(reader.bars("1h", 0)) == []
+    assert reader.count() == 0

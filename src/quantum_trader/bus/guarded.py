@@ -94,6 +94,15 @@ class GuardedWriter:
                 continue
         raise BusError(f"stream server {address(self._session.client)}: {doing}: other writers kept interfering")
 
+    def position(self, guard: str) -> int | None:
+        """Where a guard stands; None if nothing was ever written under it.
+
+        Raises:
+            BusError: if the server stays away or refuses.
+        """
+        value = self._session.persist(f"reading {guard}", lambda: self._session.one("GET", guard))
+        return None if value is None else _parse(guard, value).position
+
     def _watch(self, writes: Sequence[Write]) -> dict[str, _Held]:
         guards = list(dict.fromkeys(write.guard for write in writes))
         if not guards:

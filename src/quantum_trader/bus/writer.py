@@ -100,9 +100,7 @@ class BarWriter:
         Raises:
             BusError: if the server stays away or refuses.
         """
-        key = self._names.bar_guard(symbol, timeframe)
-        raw = self._session.persist(f"reading {key}", lambda: self._session.one("GET", key))
-        return None if raw is None else int(raw)
+        return self._writer.position(self._names.bar_guard(symbol, timeframe))
 
     def close(self) -> None:
         """Give the connection back."""

@@ -87,7 +87,7 @@ async def _follow_exchange(settings: "Settings", writer: "BarWriter", exchange: 
 
 def server(
     data_dir: Annotated[Path, typer.Option(help="Where the server keeps its append-only file.")] = Path("valkey-data"),
-    port: Annotated[int, typer.Option(help="TCP port on loopback.")] = 6379,
+    port: Annotated[int, typer.Option(help="TCP port on loopback; 0 takes any free one.")] = 6379,
 ) -> None:
     """Run the embedded Valkey server on loopback until Ctrl-C; what it acknowledges is on disk."""
     from rich.console import Console
@@ -97,6 +97,6 @@ def server(
     done = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
-    with EmbeddedServer(data_dir, port=port) as running:
+    with EmbeddedServer(data_dir, port=port or None) as running:
         Console().print(f"Valkey at {running.url}, data in {data_dir}; Ctrl-C stops it", highlight=False)
         done.wait()
