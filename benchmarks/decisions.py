@@ -27,10 +27,10 @@ BATCH = 1024
 
 def run(place: Workplace) -> list[Block]:
     """Measure."""
-    batches = 10 if place.quick else 100
+    batches = 10 if place.quick else 40
     walls: dict[tuple[str, int], list[float]] = {(step, n): [] for step in STEPS for n in (1, PROCESSES)}
     with Crew(1) as one, Crew(PROCESSES) as several:
-        rounds = place.rounds(7)
+        rounds = place.rounds(5)
         for crew in (one, several):
             for step in STEPS:
                 crew.work(_work, [(step, 2)] * crew.size)

@@ -20,7 +20,7 @@ from quantum_trader.engine.deciding import FeatureBatch, decide_batch, feature_b
 from quantum_trader.models.inference import OnnxModel
 
 SYMBOLS = (1, 5, 50, 500)
-ROUNDS = {1: 31, 5: 21, 50: 9, 500: 5}
+ROUNDS = {1: 31, 5: 15, 50: 7, 500: 3}
 MODELS_GOAL = {50: 20.0, 500: 20.0}
 ALL_GOAL = {5: 5.0, 500: 40.0}
 ALONE_GOAL_S = 0.025

@@ -25,7 +25,7 @@ from quantum_trader.models.inference import BATCH_ROWS, OnnxModel
 
 WORKERS = 2
 GOAL = 1.3
-DECISIONS, QUICK_DECISIONS = 6_000, 800
+DECISIONS, QUICK_DECISIONS = 10_000, 800
 
 
 def run(place: Workplace) -> list[Block]:

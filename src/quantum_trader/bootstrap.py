@@ -6,6 +6,7 @@ import sys
 from collections.abc import Iterator
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Self
 
 import structlog
 from structlog.typing import Processor
@@ -120,8 +121,25 @@ def wire_decision_reader(settings: Settings) -> Iterator[DecisionReader]:
         client.close()
 
 
-def write_ready_file(path: Path | None) -> None:
-    """Tell whoever waits that the engine is ready."""
-    if path is not None:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        path.write_text("ready\n", encoding="utf-8")
+@dataclass(frozen=True)
+class ReadyFile:
+    """Tells whoever waits that the engine is ready, and only while it is: gone before the start and after the end."""
+
+    path: Path | None
+
+    def __enter__(self) -> Self:
+        self._remove()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._remove()
+
+    def write(self) -> None:
+        """The engine is ready."""
+        if self.path is not None:
+            self.path.parent.mkdir(parents=True, exist_ok=True)
+            self.path.write_text("ready\n", encoding="utf-8")
+
+    def _remove(self) -> None:
+        if self.path is not None:
+            self.path.unlink(missing_ok=True)

@@ -88,6 +88,9 @@ def test_ctrl_c_leaves_nothing_half_written(bars_file: Path, tmp_path: Path) -> 
         assert any("rows of" in line for line in process.stdout)
         process.send_signal(signal.SIGINT)
         _, errors = process.communicate(timeout=60)
-    assert process.returncode == 130, errors
+    # A shell shows 130 either way: Python ends by the signal itself where it struck inside exec() of a string, as when
+    # dataclasses are made on import, although it was handled.
+    assert process.returncode in (130, -signal.SIGINT), errors
+    assert "nothing is half-written" in errors
     assert "Traceback" not in errors
     assert not (tmp_path / "models").exists() or list((tmp_path / "models").iterdir()) == []

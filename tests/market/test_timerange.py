@@ -3,10 +3,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from quantum_trader.core.bars import interval_ms
+from quantum_trader.core.bars import interval_ms, timeframe_name
 from quantum_trader.core.errors import ConfigError
 from quantum_trader.market.simulator import DEFAULT_START_MS, simulate
-from quantum_trader.market.timerange import TimeRange, parse_timerange, timeframe_name
+from quantum_trader.market.timerange import TimeRange, parse_timerange
 
 JANUARY, FEBRUARY = 1_767_225_600_000, 1_769_904_000_000
 

@@ -72,7 +72,8 @@ def _bars(
         console.print(
             "[bold yellow]SIMULATED DATA[/]: a seeded market model, not a market. Real bars: make demo BARS=file"
         )
-        series = simulate(needed, seed)
+        console.print("          A planted momentum gives the models something to learn; no result here is a result.")
+        series = simulate(needed, seed, edge=DEMO_EDGE)
     else:
         series = read_bars(path)
     have = min(len(own) for own in series.values())
@@ -170,12 +171,12 @@ def _serve(console: "Console", bars: "Mapping[str, BarSeries]", release: "Releas
 
 def _replay_equals(console: "Console", bars: "Mapping[str, BarSeries]", release: "Release", run: "ServiceRun") -> str:
     """Decide the same bars without the server and compare the decisions' bytes."""
+    from quantum_trader.core.bars import timeframe_name
     from quantum_trader.core.decision import canonical
     from quantum_trader.core.errors import QuantumError
     from quantum_trader.core.policy import VotePolicy
     from quantum_trader.core.predictions import MODELS, Role
     from quantum_trader.engine.replay import ReplayModel, replay
-    from quantum_trader.market.timerange import timeframe_name
 
     roles = {model: Role.SHADOW if model in release.shadows else Role.VOTER for model in MODELS}
     cast = [ReplayModel(model, release.artefacts[model][0], role) for model, role in roles.items()]
@@ -207,7 +208,7 @@ def _judge(
 
     from quantum_trader.archive.columns import to_table
     from quantum_trader.archive.store import DecisionFile
-    from quantum_trader.market.files import write_bars
+    from quantum_trader.market.files import SIMULATED, write_bars
     from quantum_trader.report.html import write_html
     from quantum_trader.report.model import build_report
     from quantum_trader.report.terminal import summary
@@ -215,7 +216,7 @@ def _judge(
     table = to_table(run.records)
     with DecisionFile(folder / "decisions" / "decisions.parquet") as file:
         file.write(table)
-    source = "simulator" if simulated else "demo"
+    source = SIMULATED if simulated else "demo"
     write_bars(folder / "bars.parquet", bars, source=source)
     (folder / "intents.jsonl").write_text(
         "".join(f"{json.dumps(intent)}\n" for intent in run.intents), encoding="utf-8"

@@ -12,11 +12,10 @@ from pathlib import Path
 from quantum_trader.bootstrap import wire_bar_writer, wire_decision_reader
 from quantum_trader.bus.embedded import EmbeddedServer
 from quantum_trader.clock import now_us
-from quantum_trader.core.bars import WINDOW, BarSeries
+from quantum_trader.core.bars import WINDOW, BarSeries, timeframe_name
 from quantum_trader.core.decision import DecisionRecord
 from quantum_trader.core.errors import QuantumError
 from quantum_trader.market.merge import in_time_order
-from quantum_trader.market.timerange import timeframe_name
 from quantum_trader.settings import Settings, load_settings
 
 READY_TIMEOUT_S = 60.0

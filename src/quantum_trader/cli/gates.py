@@ -44,6 +44,7 @@ def gates(
     table, series = _evidence(hours, decisions, bars, config, env_file)
     from quantum_trader.archive.join import samples
     from quantum_trader.gates.verdict import judge_contract
+    from quantum_trader.market.files import is_simulated
 
     judged = _judged(table, model)
     verdict = judge_contract(samples(table, series)[judged], _policy(policy))
@@ -55,7 +56,8 @@ def gates(
         from quantum_trader.report.model import build_report
         from quantum_trader.report.terminal import summary
 
-        data = build_report(table, series, judged, simulated=False, title=f"Verdict on {judged}", verdict=verdict)
+        simulated = bars is not None and is_simulated(bars)
+        data = build_report(table, series, judged, simulated=simulated, title=f"Verdict on {judged}", verdict=verdict)
         Console(highlight=False).print(summary(data))
     raise Finish(verdict.exit_code)
 
@@ -73,13 +75,13 @@ def report(
     """Draw one self-contained HTML file: verdict, gates, reliability, agreement, flips, prices with intents."""
     from rich.console import Console
 
-    from quantum_trader.market.files import read_source
+    from quantum_trader.market.files import is_simulated
     from quantum_trader.report.html import write_html
     from quantum_trader.report.model import build_report
 
     table, series = _evidence(hours, decisions, bars, config, env_file)
     judged = _judged(table, model)
-    simulated = bars is not None and read_source(bars).startswith("simulator")
+    simulated = bars is not None and is_simulated(bars)
     title = f"{judged} in shadow" if decisions is None else f"{judged} in {decisions}"
     data = build_report(table, series, judged, simulated=simulated, title=title, policy=_policy(policy))
     write_html(data, out)

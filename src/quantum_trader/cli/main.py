@@ -1,7 +1,10 @@
 """`quantum`: every verb in one place, each imported when it is called."""
 
+import functools
 import importlib
 import sys
+from collections.abc import Callable
+from typing import Any
 
 import typer
 from rich.console import Console
@@ -54,8 +57,22 @@ def build(requested: str | None) -> typer.Typer:
         if isinstance(found, typer.Typer):
             app.add_typer(found, name=verb, help=summary)
         else:
-            app.command(verb, short_help=summary)(found)
+            app.command(verb, short_help=summary)(_interruptible(found))
     return app
+
+
+def _interruptible(verb: Callable[..., None]) -> Callable[..., None]:
+    """The verb with Ctrl-C as exit code 130; typer by itself would make it 1, a user's mistake."""
+
+    @functools.wraps(verb)
+    def run(*arguments: Any, **options: Any) -> None:
+        try:
+            verb(*arguments, **options)
+        except KeyboardInterrupt:
+            _say("interrupted; nothing is half-written")
+            raise Finish(EXIT_INTERRUPTED) from None
+
+    return run
 
 
 def _unrequested() -> None:
@@ -87,9 +104,6 @@ def main() -> None:
     except SystemExit as ended:
         # A wrong option would be exit code 2, which is a REJECT verdict's.
         sys.exit(EXIT_ERROR if ended.code else 0)
-    except KeyboardInterrupt:
-        _say("interrupted; nothing is half-written")
-        sys.exit(EXIT_INTERRUPTED)
 
 
 def _say(text: str) -> None:

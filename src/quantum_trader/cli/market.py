@@ -15,7 +15,6 @@ if TYPE_CHECKING:
 Pairs = Annotated[str, typer.Option(help="Pairs with commas between: BTC/USDT, or BTC/USDT:USDT for the perpetual.")]
 Timeframe = Annotated[str, typer.Option(help="Length of a bar, such as 1m, 5m or 1h.")]
 
-_INTERRUPTED = 130
 _PADDING = (0, 1, 0, 0)
 
 
@@ -54,12 +53,10 @@ def download_data(
     try:
         with _Bars(console) as bars:
             series = download(exchange, _split(pairs), timeframe, ranged, out, now_ms(), bars.show, config)
-    except (KeyboardInterrupt, QuantumError) as error:
+    except (KeyboardInterrupt, QuantumError):
         kept = kept_bars(out)
         if kept:
             console.print(f"{kept:,} downloaded bars are kept; the same command goes on from there", markup=False)
-        if isinstance(error, KeyboardInterrupt):
-            raise Finish(_INTERRUPTED) from None
         raise
     _describe(Console(highlight=False), out, list(series))
 
@@ -92,12 +89,12 @@ def simulate_data(
     """
     from rich.console import Console
 
-    from quantum_trader.market.files import write_bars
+    from quantum_trader.market.files import SIMULATED, write_bars
     from quantum_trader.market.simulator import simulate
     from quantum_trader.market.timerange import parse_timerange
 
     series = simulate(bars, seed, _split(pairs), timeframe, parse_timerange(f"{start}-").start_ms or 0, edge)
-    write_bars(out, series, f"simulated seed={seed} edge={edge}")
+    write_bars(out, series, f"{SIMULATED} seed={seed} edge={edge}")
     _describe(Console(highlight=False), out, list(series))
 
 
@@ -138,9 +135,9 @@ class _Bars:
 
 def _describe(console: "Console", path: Path, symbols: list[str] | None = None, max_gaps: int = 10) -> bool:
     """Print the tables of a file; whether every bar obeys the rules."""
+    from quantum_trader.core.bars import timeframe_name
     from quantum_trader.market.files import read_source, read_unchecked
     from quantum_trader.market.quality import examine
-    from quantum_trader.market.timerange import timeframe_name
 
     held = read_unchecked(path)
     found = [examine(series) for symbol, series in held.items() if symbols is None or symbol in symbols]

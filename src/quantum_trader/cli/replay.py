@@ -32,11 +32,12 @@ def replay(
 
     from quantum_trader.archive.columns import to_table
     from quantum_trader.archive.store import DecisionFile
+    from quantum_trader.core.bars import timeframe_name
     from quantum_trader.core.policy import VotePolicy
     from quantum_trader.engine.replay import replay as decide_all
     from quantum_trader.engine.replay import stretches
     from quantum_trader.market.files import read_bars
-    from quantum_trader.market.timerange import parse_timerange, timeframe_name
+    from quantum_trader.market.timerange import parse_timerange
 
     wanted = [pair for pair in pairs.split(",") if pair] or None
     series = read_bars(bars, wanted, parse_timerange(timerange) if timerange else None)

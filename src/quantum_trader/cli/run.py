@@ -33,7 +33,7 @@ def run(config: ConfigFiles = [], env_file: EnvFile = None) -> None:  # noqa: B0
 
         XGB_MODEL_PATH=models/xgb_v20260110_020000 XGB_SHADOW_ONLY=false
     """
-    from quantum_trader.bootstrap import configure_logging, wire_service, write_ready_file
+    from quantum_trader.bootstrap import ReadyFile, configure_logging, wire_service
     from quantum_trader.core.errors import QuantumError
     from quantum_trader.settings import load_settings
 
@@ -41,13 +41,13 @@ def run(config: ConfigFiles = [], env_file: EnvFile = None) -> None:  # noqa: B0
     configure_logging(settings.log_format)
     log = logging.getLogger("quantum_trader.run")
     try:
-        with wire_service(settings) as wired:
+        with ReadyFile(settings.ready_file) as ready_file, wire_service(settings) as wired:
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: wired.service.stop())
 
             def ready() -> None:
                 log.info("READY: every voter is loaded and has predicted once")
-                write_ready_file(settings.ready_file)
+                ready_file.write()
 
             wired.service.run(ready)
     except QuantumError as error:

@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from quantum_trader.cli.finish import Finish
-
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -17,7 +15,6 @@ if TYPE_CHECKING:
     from quantum_trader.learn.progress import Progress
     from quantum_trader.models.artefact import Artefact
 
-_INTERRUPTED = 130
 _PADDING = (0, 1, 0, 0)
 
 
@@ -76,14 +73,10 @@ def train(
     symbols = [pair.strip() for pair in pairs.split(",") if pair.strip()] or None
     console = Console(highlight=False)
     series = read_bars(bars, symbols, ranged)
-    try:
-        with progress_bars(console) as progress:
-            dataset = build_dataset(series, which, progress)
-        _describe(console, dataset)
-        trained, refused = _train_all(console, names, dataset, options, out)
-    except KeyboardInterrupt:
-        Console(stderr=True, highlight=False).print("interrupted; nothing is half-written")
-        raise Finish(_INTERRUPTED) from None
+    with progress_bars(console) as progress:
+        dataset = build_dataset(series, which, progress)
+    _describe(console, dataset)
+    trained, refused = _train_all(console, names, dataset, options, out)
     _print_table(console, trained)
     if refused:
         raise TrainingError("; ".join(refused))

@@ -47,6 +47,18 @@ def interval_ms(timeframe: str) -> int:
     return int(number) * _UNITS[unit]
 
 
+def timeframe_name(interval: int) -> str:
+    """The shortest name of an interval in milliseconds.
+
+    >>> timeframe_name(3_600_000)
+    '1h'
+    """
+    for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000)):
+        if interval >= length and interval % length == 0:
+            return f"{interval // length}{unit}"
+    raise ConfigError(f"bars every {interval} ms: expected whole minutes")
+
+
 def venue_symbol(pair: str) -> str:
     """The venue's name of a pair: ``BTC/USDT`` and ``BTC/USDT:USDT`` give ``BTCUSDT``.
 

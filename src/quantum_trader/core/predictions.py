@@ -31,7 +31,7 @@ class Status(StrEnum):
     OK = "ok"
     """On time and valid."""
     LATE = "late"
-    """Answered after its deadline; the answer is recorded elsewhere and counts for nothing."""
+    """Did not answer before its deadline; what it says afterwards is dropped."""
     FAILED = "failed"
     """Raised, crashed or could not be loaded."""
     MISSING = "missing"

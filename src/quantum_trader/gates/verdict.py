@@ -174,7 +174,7 @@ def _summary(
 
 def _need(gate: GateResult) -> str:
     if gate.more_events is None or gate.more_cycles is None:
-        return f"{gate.name}: more events of this kind will not settle it. {gate.reason}"
+        return f"{gate.name}: something else than more events of this kind. {gate.reason}"
     bars = gate.more_cycles * CYCLE
     return f"{gate.name}: about {gate.more_events} more events ({gate.more_cycles} cycles, {bars} bars). {gate.reason}"
 

@@ -15,12 +15,11 @@ from multiprocessing import get_context
 import numpy as np
 from numpy.typing import NDArray
 
-from quantum_trader.core.bars import FIELDS, WINDOW, BarSeries, FloatArray, IntArray
+from quantum_trader.core.bars import FIELDS, WINDOW, BarSeries, FloatArray, IntArray, timeframe_name
 from quantum_trader.core.errors import TrainingError
 from quantum_trader.core.features import SCHEMA, Float32Array, compute_batch
 from quantum_trader.core.labels import DELAY, HORIZON, UNKNOWN, labels
 from quantum_trader.learn.progress import Progress, silent
-from quantum_trader.market.timerange import timeframe_name
 
 _CHUNK = 1024
 _TOGETHER = 64

@@ -14,9 +14,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from quantum_trader.core.bars import FIELDS, BarSeries, interval_ms, venue_symbol
+from quantum_trader.core.bars import FIELDS, BarSeries, interval_ms, timeframe_name, venue_symbol
 from quantum_trader.core.errors import ConfigError, format_ms
-from quantum_trader.market.timerange import TimeRange, timeframe_name
+from quantum_trader.market.timerange import TimeRange
 
 _TIME_COLUMNS = ("open_time", "date")
 
@@ -226,6 +226,15 @@ def _umask() -> int:
     current = os.umask(0o077)
     os.umask(current)
     return current
+
+
+SIMULATED = "simulated"
+"""What the source of simulated bars begins with."""
+
+
+def is_simulated(path: Path) -> bool:
+    """Whether a file says that its bars come from the simulator."""
+    return read_source(path).startswith(SIMULATED)
 
 
 def read_source(path: Path) -> str:

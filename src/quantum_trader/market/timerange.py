@@ -62,15 +62,3 @@ def _stamp(digits: str | None, text: str) -> int | None:
     except ValueError:
         raise ConfigError(f"timerange {text!r}: {digits} is no day (expected YYYYMMDD)") from None
     return int(day.timestamp()) * 1000
-
-
-def timeframe_name(interval: int) -> str:
-    """The shortest name of an interval in milliseconds.
-
-    >>> timeframe_name(3_600_000)
-    '1h'
-    """
-    for unit, length in (("d", 86_400_000), ("h", 3_600_000), ("m", 60_000)):
-        if interval >= length and interval % length == 0:
-            return f"{interval // length}{unit}"
-    raise ConfigError(f"bars every {interval} ms: expected whole minutes")
