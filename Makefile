@@ -46,7 +46,6 @@ test: $(READY) lint types imports ## Everything: lint, types, import contracts, 
 	@$(BIN)/pytest -n 2
 
 bench: $(READY) ## Print the benchmark tables of benchmarks/README.md
-	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt --no-build-isolation --editable '.[bench]'
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 system: ## Install the optional real parts that need root (Debian: redis-server, chromium)

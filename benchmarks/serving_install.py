@@ -68,7 +68,7 @@ def pip_install(folder: Path) -> Environment:
     target = folder / "venv"
     venv.create(target, with_pip=True)
     python = target / "bin" / "python"
-    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "--quiet", "--only-binary", ":all:"]
+    pip = [str(python), "-m", "pip", "--disable-pip-version-check", "install", "-qq", "--only-binary", ":all:"]
     limits = ["--constraint", str(source / "constraints.txt")]
     subprocess.run([*pip, *limits, "setuptools"], check=True)
     subprocess.run([*pip, *limits, "--no-build-isolation", str(source)], check=True)

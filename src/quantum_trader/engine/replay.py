@@ -130,6 +130,7 @@ def replay(
     A decision is stamped with its bar's close, so that the same replay writes the same records.
     """
     context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
     items = stretches(series)
     arguments = (list(models), dict(series))
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=arguments) as pool:
