@@ -45,9 +45,10 @@ def run(place: Workplace) -> list[Block]:
         (label, seconds(each[step, 1]), rate(1 / each[step, 1]), rate(1 / each[step, PROCESSES]))
         for step, (label, _) in STEPS.items()
     ]
-    goal = at_least(
-        f"decide and digest, {PROCESSES} processes", 1 / each["digest", PROCESSES] / 1000, GOAL / 1000, "{:.1f}k/s"
-    )
+    goals = [
+        at_least(f"{STEPS[step][0]}, {PROCESSES} processes", 1 / each[step, PROCESSES] / 1000, GOAL / 1000, "{:.1f}k/s")
+        for step in ("decide", "digest")
+    ]
     notes = [
         f"four voters with given probabilities, batches of {BATCH} as in replay; rates count all processes, by wall "
         "time from the first one's start to the last one's end",
@@ -56,7 +57,7 @@ def run(place: Workplace) -> list[Block]:
         "also fill orders and keep accounts, which this engine leaves to its consumers; they do not vote or digest",
     ]
     table = Table(("decisions", "one, 1 process", "1 process", f"{PROCESSES} processes"), rows)
-    return [Block("decisions", "decisions: the models' answers are given", [table], [goal], notes)]
+    return [Block("decisions", "decisions: the models' answers are given", [table], goals, notes)]
 
 
 @cache
