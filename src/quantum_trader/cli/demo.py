@@ -118,7 +118,7 @@ def _train(console: "Console", bars: "Mapping[str, BarSeries]", models: Path, se
             test, parity = manifest.metrics.test, manifest.parity
             console.print(
                 f"{took}  test log-loss {test.log_loss:.4f} (knowing nothing {test.prior_log_loss:.4f})  "
-                f"AUC {test.auc:.3f}  ONNX within {parity.max_abs_dp:.0e} on {parity.rows:,} rows"
+                f"AUC {test.auc:.3f}  ONNX within {parity.max_abs_dp:.0e}"
             )
 
 
@@ -164,7 +164,7 @@ def _serve(console: "Console", bars: "Mapping[str, BarSeries]", release: "Releas
         run = run_service(bars, release.env_file, folder, lambda done: report(done, expected))
     console.print(
         f"service   {len(run.records):,} of {expected:,} decisions and {len(run.intents):,} intents in "
-        f"{run.deciding_s:.1f} s through the stream; ready {run.start_to_ready_s:.1f} s after its start"
+        f"{run.deciding_s:.1f} s through the stream (start to ready {run.start_to_ready_s:.1f} s)"
     )
     return run
 
