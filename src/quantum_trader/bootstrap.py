@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
 
+import redis
 import structlog
 from structlog.typing import Processor
 
@@ -86,39 +87,38 @@ def wire_service(settings: Settings) -> Iterator[Wired]:
     cast = load_cast(model_specs(settings), granted_digests(read_grants(settings.ledger)))
     vote_policy = settings.vote_policy()
     shadows = ShadowRing(cast.shadows, settings.shadow_grace_ms, vote_policy.weights)
-    client = connect(settings.redis_url)
-    try:
-        names = StreamNames(settings.stream_prefix)
+    config = ServiceConfig(settings.symbols, settings.timeframe, settings.linger_ms, settings.claim_idle_ms)
+    retention = int(settings.retention_hours * MS_PER_HOUR)
+    with contextlib.closing(shadows), _connected(settings) as (client, names):
         reader = BarReader(client, names, settings.group, settings.consumer)
-        retention = int(settings.retention_hours * MS_PER_HOUR)
         writer = DecisionWriter(client, names, durability(client), retention_ms=retention)
-        config = ServiceConfig(settings.symbols, settings.timeframe, settings.linger_ms, settings.claim_idle_ms)
         policies = (vote_policy, settings.intent_policy())
         shadows.start()
         yield Wired(Service(config, reader, writer, cast, shadows, policies, now_us=now_us), shadows)
+
+
+@contextlib.contextmanager
+def _connected(settings: Settings) -> Iterator[tuple[redis.Redis, StreamNames]]:
+    """A client of the stream server and the streams' names, closed when the block ends."""
+    client = connect(settings.redis_url)
+    try:
+        yield client, StreamNames(settings.stream_prefix)
     finally:
-        shadows.close()
         client.close()
 
 
 @contextlib.contextmanager
 def wire_bar_writer(settings: Settings) -> Iterator[BarWriter]:
     """A writer of the bar stream, closed when the block ends."""
-    client = connect(settings.redis_url)
-    try:
-        yield BarWriter(client, StreamNames(settings.stream_prefix))
-    finally:
-        client.close()
+    with _connected(settings) as (client, names):
+        yield BarWriter(client, names)
 
 
 @contextlib.contextmanager
 def wire_decision_reader(settings: Settings) -> Iterator[DecisionReader]:
     """A reader of decisions and intents, closed when the block ends."""
-    client = connect(settings.redis_url)
-    try:
-        yield DecisionReader(client, StreamNames(settings.stream_prefix))
-    finally:
-        client.close()
+    with _connected(settings) as (client, names):
+        yield DecisionReader(client, names)
 
 
 @dataclass(frozen=True)

@@ -52,7 +52,28 @@ class CommitResult:
     refused: tuple[str, ...]
 
 
-class BarWriter:
+class _StreamWriter:
+    """What every writer has: one session, guarded writes over it, and a trimmer of what is too old."""
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        names: StreamNames,
+        durability: Durability,
+        retention_ms: int = RETENTION_MS,
+    ) -> None:
+        self._names, self._retention_ms = names, retention_ms
+        self._session = Session(client)
+        self._writer = GuardedWriter(self._session, durability, names.fence)
+        self._trimmer = _Trimmer(self._session)
+        self._checked = False
+
+    def close(self) -> None:
+        """Give the connection back."""
+        self._session.close(broken=True)
+
+
+class BarWriter(_StreamWriter):
     """Publishes closed bars; a bar not newer than its symbol's last is never written again.
 
     Args:
@@ -69,11 +90,7 @@ class BarWriter:
         durability: Durability = Durability.NONE,
         retention_ms: int = RETENTION_MS,
     ) -> None:
-        self._names, self._retention_ms = names, retention_ms
-        self._session = Session(client)
-        self._writer = GuardedWriter(self._session, durability, names.fence)
-        self._trimmer = _Trimmer(self._session)
-        self._checked = False
+        super().__init__(client, names, durability, retention_ms)
 
     def publish(self, bars: Sequence[Bar], timeframe: str, now_us: int) -> int:
         """Write bars, per symbol oldest first, and say how many were new.
@@ -102,16 +119,12 @@ class BarWriter:
         """
         return self._writer.position(self._names.bar_guard(symbol, timeframe))
 
-    def close(self) -> None:
-        """Give the connection back."""
-        self._session.close(broken=True)
-
     def _write(self, bar: Bar, timeframe: str, now_us: int) -> Write:
         command = _xadd(self._names.bars, encode_bar(bar, timeframe, now_us))
         return Write(self._names.bar_guard(bar.symbol, timeframe), bar.ts_open, (command,))
 
 
-class DecisionWriter:
+class DecisionWriter(_StreamWriter):
     """Commits decisions, their intents and the acknowledgement of their bars as one MULTI.
 
     Args:
@@ -120,19 +133,6 @@ class DecisionWriter:
         durability: From `client.durability`; with WAITAOF a commit ends when the server's log is on disk.
         retention_ms: Age at which decisions and intents go, milliseconds.
     """
-
-    def __init__(
-        self,
-        client: redis.Redis,
-        names: StreamNames,
-        durability: Durability,
-        retention_ms: int = RETENTION_MS,
-    ) -> None:
-        self._names, self._retention_ms = names, retention_ms
-        self._session = Session(client)
-        self._writer = GuardedWriter(self._session, durability, names.fence)
-        self._trimmer = _Trimmer(self._session)
-        self._checked = False
 
     def commit(self, batch: CommitBatch) -> CommitResult:
         """Write what was not decided before, and acknowledge.
@@ -159,10 +159,6 @@ class DecisionWriter:
         fates = list(zip(ids, made, strict=True))
         return CommitResult(tuple(i for i, ok in fates if ok), tuple(i for i, ok in fates if not ok))
 
-    def close(self) -> None:
-        """Give the connection back."""
-        self._session.close(broken=True)
-
     def _write(self, record: DecisionRecord, payload: Mapping[str, Any] | None, now_us: int) -> Write:
         decision = record.decision
         commands = [_xadd(self._names.decisions, encode_record(record))]
@@ -172,20 +168,8 @@ class DecisionWriter:
         return Write(guard, decision.ts_open, tuple(commands))
 
 
-class LifecycleWriter:
+class LifecycleWriter(_StreamWriter):
     """Publishes lifecycle events; publishing the very same event again within the hour writes nothing."""
-
-    def __init__(
-        self,
-        client: redis.Redis,
-        names: StreamNames,
-        durability: Durability,
-        retention_ms: int = RETENTION_MS,
-    ) -> None:
-        self._names, self._retention_ms = names, retention_ms
-        self._session = Session(client)
-        self._writer = GuardedWriter(self._session, durability, names.fence)
-        self._trimmer = _Trimmer(self._session)
 
     def publish(self, kind: str, detail: Mapping[str, Any], now_us: int) -> bool:
         """Write one event and say whether it was new.
@@ -200,10 +184,6 @@ class LifecycleWriter:
         new = self._writer.apply(f"publishing {kind}", [write])[0]
         self._trimmer.trim((self._names.lifecycle,), self._retention_ms)
         return new
-
-    def close(self) -> None:
-        """Give the connection back."""
-        self._session.close(broken=True)
 
 
 class _Trimmer:
