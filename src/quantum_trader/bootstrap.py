@@ -69,17 +69,9 @@ def model_specs(settings: Settings) -> list[ModelSpec]:
     return specs
 
 
-@dataclass(frozen=True)
-class Wired:
-    """A service that is ready to run, and what has to be known of it."""
-
-    service: Service
-    shadows: ShadowRing
-
-
 @contextlib.contextmanager
-def wire_service(settings: Settings) -> Iterator[Wired]:
-    """Everything `quantum run` needs, closed again when the block ends.
+def wire_service(settings: Settings) -> Iterator[Service]:
+    """The service with everything it needs, closed again when the block ends.
 
     Raises:
         QuantumError: one line, if a file, the ledger, a model or the bus does not let it run.
@@ -94,7 +86,7 @@ def wire_service(settings: Settings) -> Iterator[Wired]:
         writer = DecisionWriter(client, names, durability(client), retention_ms=retention)
         policies = (vote_policy, settings.intent_policy())
         shadows.start()
-        yield Wired(Service(config, reader, writer, cast, shadows, policies, now_us=now_us), shadows)
+        yield Service(config, reader, writer, cast, shadows, policies, now_us=now_us)
 
 
 @contextlib.contextmanager

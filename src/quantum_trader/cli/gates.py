@@ -41,11 +41,11 @@ def gates(
     Exit codes: 0 PROMOTE, 2 REJECT, 3 HOLD, 4 INVALID, 1 any error. The verdict is "contract only": vetoes, evidence
     and deployment checks are not judged yet, so it never says PROMOTE by itself.
     """
-    table, series = _evidence(hours, decisions, bars, config, env_file)
     from quantum_trader.archive.join import samples
     from quantum_trader.gates.verdict import judge_contract
     from quantum_trader.market.files import is_simulated
 
+    table, series = _evidence(hours, decisions, bars, config, env_file)
     judged = _judged(table, model)
     verdict = judge_contract(samples(table, series)[judged], _policy(policy))
     if as_json:
@@ -145,10 +145,10 @@ def _judged(table: "pa.Table", model: str) -> str:
 
 def _policy(name: str) -> "ContractPolicy":
     from quantum_trader.core.errors import ConfigError
-    from quantum_trader.gates.policy import DEFAULT, LEGACY, ContractPolicy
+    from quantum_trader.gates.policy import NAMED, ContractPolicy
 
-    if name in ("default", "legacy"):
-        return DEFAULT if name == "default" else LEGACY
+    if name in NAMED:
+        return NAMED[name]
     try:
         return ContractPolicy.from_mapping(tomllib.loads(Path(name).read_text(encoding="utf-8")))
     except OSError as error:

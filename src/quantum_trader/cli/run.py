@@ -41,15 +41,15 @@ def run(config: ConfigFiles = [], env_file: EnvFile = None) -> None:  # noqa: B0
     configure_logging(settings.log_format)
     log = logging.getLogger("quantum_trader.run")
     try:
-        with ReadyFile(settings.ready_file) as ready_file, wire_service(settings) as wired:
+        with ReadyFile(settings.ready_file) as ready_file, wire_service(settings) as service:
             for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: wired.service.stop())
+                signal.signal(number, lambda *_: service.stop())
 
             def ready() -> None:
                 log.info("READY: every voter is loaded and has predicted once")
                 ready_file.write()
 
-            wired.service.run(ready)
+            service.run(ready)
     except QuantumError as error:
         log.critical("%s", error)
         raise Finish(1) from error

@@ -26,9 +26,6 @@ PLAIN_ONLY = "contract only, plain rule"
 
 _CAVEAT = "vetoes, evidence and deployment checks are not judged yet, so no promotion follows from it"
 
-ERROR_EXIT_CODE = 1
-"""Process exit code of any error."""
-
 
 class VerdictState(StrEnum):
     """How a judgement ends."""
