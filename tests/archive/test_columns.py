@@ -16,7 +16,9 @@ from quantum_trader.core.predictions import MODELS, ModelOutput, Status
 
 def some_records() -> list[DecisionRecord]:
     """Two decisions: three voters, one of them silent on the second row, and a shadow."""
-    silent = ModelOutput(np.array([0.7, np.nan]), np.array([1, 0], np.int8), (Status.OK, Status.FAILED), "b" * 64, "x")
+    silent = ModelOutput(
+        np.array([0.7, np.nan]), np.array([1, 0], np.int8), (Status.OK, Status.FAILED), "b" * 64, ("", "x")
+    )
     voters = {"xgb": output_of([0.75, 0.6]), "lgbm": silent, "nhits": output_of([0.5, 0.6])}
     shadow = shadow_votes(output_of([0.61, 0.2], "c" * 64))
     return [
@@ -79,7 +81,9 @@ class TestNothingIsLost:
 
 
 BESIDE = {"ts_decision", *(f"patchtst.{name}" for name in ("role", "weight", "action", "confidence", "p_up"))}
-BESIDE |= {f"patchtst.{name}" for name in ("status", "artefact")} | {f"{model}.reason" for model in MODELS}
+BESIDE |= {f"patchtst.{name}" for name in ("status", "artefact")} | {
+    f"{model}.{name}" for model in MODELS for name in ("reason", "input_hash")
+}
 
 INSIDE = [name for name in SCHEMA.names if name not in BESIDE]
 

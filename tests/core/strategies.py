@@ -76,8 +76,10 @@ def outputs(draw: st.DrawFn, n: int) -> ModelOutput:
     ok = np.array([status is Status.OK for status in statuses], dtype=np.bool_)
     clean: NDArray[np.float64] = np.where(ok, np.array(p_up, dtype=np.float64), np.nan)
     artefact = draw(st.sampled_from(["a" * 64, "b" * 64, ""]))
-    reason = draw(st.sampled_from(["", "no answer within the grace", 'ValueError: "ü" \\ \n tab\t']))
-    return ModelOutput(clean, THRESHOLDS.actions(clean), statuses, artefact, reason)
+    reason = draw(st.sampled_from(["", "grace: nothing came in time", 'error: ValueError: "ü" \\ \n tab\t']))
+    reasons = tuple("" if good else reason for good in ok.tolist())
+    hashes = draw(st.sampled_from([(), ("0123456789abcdef",) * n]))
+    return ModelOutput(clean, THRESHOLDS.actions(clean), statuses, artefact, reasons, hashes)
 
 
 @st.composite
@@ -126,7 +128,7 @@ def records(draw: st.DrawFn, max_rows: int = 6) -> list[DecisionRecord]:
             decision=decision,
             shadows={name: votes[i] for name, votes in beside.items()},
             reasons={
-                name: f"{output.statuses[i].value}: {output.reason}"
+                name: f"{output.statuses[i].value}: {output.reasons[i]}"
                 for name, output in voters.items()
                 if output.statuses[i] is not Status.OK
             },

@@ -23,7 +23,9 @@ def cut(occasion: Occasion, rows: list[int]) -> Occasion:
 
 def cut_output(output: ModelOutput, rows: list[int]) -> ModelOutput:
     statuses = tuple(output.statuses[i] for i in rows)
-    return ModelOutput(output.p_up[rows], output.actions[rows], statuses, output.artefact, output.reason)
+    return ModelOutput(
+        output.p_up[rows], output.actions[rows], statuses, output.artefact, tuple(output.reasons[row] for row in rows)
+    )
 
 
 def decide_one(**p_up: float) -> Decision:

@@ -12,7 +12,7 @@ from tests.core.strategies import NOT_OK, occasion_of, occasions, output_of, out
 from quantum_trader.core.decision import Decision, ShadowVote, canonical, decide, shadow_votes
 from quantum_trader.core.intent import build_intent, encode_payload, iso_micros
 from quantum_trader.core.policy import IntentPolicy, VotePolicy
-from quantum_trader.core.predictions import FULL_NAMES, MODELS, ModelOutput, Status
+from quantum_trader.core.predictions import FULL_NAMES, MODELS, Cause, ModelOutput, Status, because
 
 NOW_US = 1_768_012_593_250_080
 
@@ -39,7 +39,7 @@ def shadow_of(p_up: float) -> dict[str, ShadowVote]:
 
 
 def silent_shadow(status: Status) -> dict[str, ShadowVote]:
-    return {"patchtst": shadow_votes(ModelOutput.none(1, status, "a" * 64, "no answer within the grace"))[0]}
+    return {"patchtst": shadow_votes(ModelOutput.none(1, status, "a" * 64, "grace: nothing came in time"))[0]}
 
 
 def intent_of(
@@ -143,6 +143,7 @@ class Entry(msgspec.Struct, forbid_unknown_fields=True):
     model: str
     shadow: bool = False
     status: Literal["ok", "late", "failed", "missing", "refused"] = "ok"
+    reason: str = ""
 
 
 class Reader(msgspec.Struct, forbid_unknown_fields=True):
@@ -232,13 +233,20 @@ class TestAShadowsEntry:
         payload = intent_of(decision_of(xgb=BUY, lgbm=BUY, nhits=BUY), silent_shadow(status))
         assert encode_payload(payload["model_breakdown"]["patchtst"]).decode() == (
             '{"action": "HOLD", "confidence": 0.0, "model": "patchtst_shadow", "shadow": true, '
-            f'"status": "{status.value}"}}'
+            f'"status": "{status.value}", "reason": "grace"}}'
         )
 
-    @given(model=st.sampled_from(MODELS), p_up=st.floats(0.0, 1.0), status=st.sampled_from([None, *NOT_OK]))
+    @given(
+        model=st.sampled_from(MODELS),
+        p_up=st.floats(0.0, 1.0),
+        status=st.sampled_from([None, *NOT_OK]),
+        cause=st.sampled_from(Cause),
+    )
     @settings(max_examples=300)
-    def test_is_under_130_bytes_and_12_percent(self, model: str, p_up: float, status: Status | None) -> None:
-        output = output_of([p_up]) if status is None else ModelOutput.none(1, status, "a" * 64, "why")
+    def test_is_under_130_bytes_and_12_percent(
+        self, model: str, p_up: float, status: Status | None, cause: Cause
+    ) -> None:
+        output = output_of([p_up]) if status is None else ModelOutput.none(1, status, "a" * 64, because(cause, "why"))
         # Voters with the shortest numbers there are: the payload in which an entry is the largest part.
         voters = {name: 1.0 for name in MODELS if name != model}
         payload = intent_of(decision_of(price=1.0, atr=0.5, **voters), {model: shadow_votes(output)[0]})

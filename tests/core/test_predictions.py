@@ -53,7 +53,7 @@ def test_only_a_finite_number_from_0_to_1_is_a_probability(values: list[float]) 
         else:
             assert np.isnan(kept)
             assert (action, status) == (0, Status.REFUSED)
-    assert bool(output.reason) == (Status.REFUSED in output.statuses)
+    assert [bool(reason) for reason in output.reasons] == [status is Status.REFUSED for status in output.statuses]
 
 
 @given(n=st.integers(0, 5), status=st.sampled_from([status for status in Status if status is not Status.OK]))

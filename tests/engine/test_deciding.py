@@ -184,15 +184,15 @@ class TestAVoterThatCannotAnswer:
         decisions, outputs = decide_batch(where, batch, voters, VotePolicy(min_consensus=1))
         assert outputs["xgb"].statuses == (Status.FAILED,) * 3
         assert np.isnan(outputs["xgb"].p_up).all()
-        assert "indices element out of data bounds" in outputs["xgb"].reason
-        assert "\n" not in outputs["xgb"].reason
+        assert "indices element out of data bounds" in outputs["xgb"].reasons[0]
+        assert "\n" not in outputs["xgb"].reasons[0]
         others = {name: voters[name] for name in ("lgbm", "nhits")}
         without, _ = decide_batch(where, batch, others, VotePolicy(min_consensus=1))
         for row, (decision, other) in enumerate(zip(decisions, without, strict=True)):
             assert decision.votes["xgb"].status == "failed"
             assert decision.votes["xgb"].artefact == crashing.digest
             assert (decision.voters, decision.action, decision.scores) == (2, other.action, other.scores)
-            named = abstentions(row, outputs, batch.reasons)
+            named = abstentions(row, outputs)
             assert list(named) == ["xgb"]
             assert named["xgb"].startswith("failed: ")
 
@@ -207,12 +207,14 @@ class TestAVoterThatCannotAnswer:
         np.testing.assert_array_equal(np.isnan(output.p_up), ~expected)
         assert not output.actions[~expected].any()
         row = int(np.argmin(expected))
-        assert abstentions(row, {"xgb": output}, {}) == {"xgb": "refused: an output is no probability"}
+        assert abstentions(row, {"xgb": output}) == {
+            "xgb": f"refused: range: the output {raw[row]!r} is outside [0, 1]"
+        }
 
     def test_for_want_of_features_is_named_with_the_features_reason(self, models: dict[str, OnnxModel]) -> None:
         broken = windows(1)[0].copy()
         broken[0, 7] = np.nan
         batch = feature_batch([windows(1)[0], broken])
         outputs = {name: predict(model, batch) for name, model in models.items()}
-        assert abstentions(0, outputs, batch.reasons) == {}
-        assert abstentions(1, outputs, batch.reasons) == dict.fromkeys(MODELS, "refused: window: open is not finite")
+        assert abstentions(0, outputs) == {}
+        assert abstentions(1, outputs) == dict.fromkeys(MODELS, "refused: features: window: open is not finite")

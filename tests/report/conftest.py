@@ -54,7 +54,9 @@ def _answers(truth: np.ndarray, skill: float, rng: np.random.Generator, artefact
         statuses[i] = (Status.LATE, Status.FAILED, Status.MISSING, Status.REFUSED)[i % 4]
     good = np.array([status is Status.OK for status in statuses])
     p = np.where(good, p, np.nan)
-    return ModelOutput(p, THRESHOLDS.actions(p), tuple(statuses), artefact, "" if good.all() else "it was too slow")
+    return ModelOutput(
+        p, THRESHOLDS.actions(p), tuple(statuses), artefact, tuple("" if ok else "grace: too slow" for ok in good)
+    )
 
 
 def make_world(

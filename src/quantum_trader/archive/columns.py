@@ -49,11 +49,12 @@ _MODEL: dict[str, pa.DataType] = {
     "status": _TEXT,
     "artefact": _TEXT,
     "reason": _TEXT,
+    "input_hash": pa.string(),
 }
 
 SCHEMA = pa.schema(
     [*_HEAD.items(), *((f"{model}.{name}", kind) for model in MODELS for name, kind in _MODEL.items())],
-    metadata={"quantum_trader.decisions": "1"},
+    metadata={"quantum_trader.decisions": "2"},
 )
 
 
@@ -78,9 +79,11 @@ _ABSENT = (None,) * len(_MODEL)
 def _model_row(record: DecisionRecord, model: str) -> tuple[Any, ...]:
     vote = record.decision.votes.get(model)
     if vote is not None:
-        return ("voter", record.decision.weights[model], *_vote_row(vote), record.reasons.get(model))
+        return ("voter", record.decision.weights[model], *_vote_row(vote), record.reasons.get(model), None)
     shadow = record.shadows.get(model)
-    return _ABSENT if shadow is None else ("shadow", None, *_vote_row(shadow), shadow.reason or None)
+    if shadow is None:
+        return _ABSENT
+    return ("shadow", None, *_vote_row(shadow), shadow.reason or None, shadow.input_hash or None)
 
 
 def _vote_row(vote: ModelVote) -> tuple[Any, ...]:
@@ -110,7 +113,11 @@ def _record(row: dict[str, Any]) -> DecisionRecord:
             if row[f"{model}.reason"] is not None:
                 reasons[model] = row[f"{model}.reason"]
         elif role == "shadow":
-            shadows[model] = ShadowVote(**_vote_fields(row, model), reason=row[f"{model}.reason"] or "")
+            shadows[model] = ShadowVote(
+                **_vote_fields(row, model),
+                reason=row[f"{model}.reason"] or "",
+                input_hash=row[f"{model}.input_hash"] or "",
+            )
     decision = Decision(
         **{name: row[name] for name in Decision.__struct_fields__ if name in row and name != "action"},
         action=Action(row["action"]).name,

@@ -25,8 +25,8 @@ class DecisionFile:
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Digests and hashes do not repeat: a dictionary of them would only cost time.
-        plain = {"decision_id", "input_hash", "digest"}
-        named = [name for name in SCHEMA.names if name not in plain]
+        plain = ("decision_id", "input_hash", "digest")
+        named = [name for name in SCHEMA.names if not name.endswith(plain)]
         try:
             self._writer = pq.ParquetWriter(
                 self._draft, SCHEMA, compression="zstd", use_dictionary=named, write_page_checksum=True

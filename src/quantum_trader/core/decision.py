@@ -37,10 +37,15 @@ class ModelVote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
 
 
 class ShadowVote(ModelVote, frozen=True, kw_only=True, gc=False):
-    """A shadow's prediction: recorded, published, counted for nothing."""
+    """A shadow's prediction: recorded, published, counted for nothing.
+
+    `input_hash` is what the shadow's own process says of the input that it predicted on, so that a model which is fed
+    something else than the market shows in every record.
+    """
 
     shadow: bool = True
     reason: str = ""
+    input_hash: str = ""
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -185,6 +190,8 @@ def model_votes(output: ModelOutput) -> list[ModelVote]:
 
 def shadow_votes(output: ModelOutput) -> list[ShadowVote]:
     """One ShadowVote a row, from the same words as a voter's."""
+    hashes = output.input_hashes or ("",) * len(output.statuses)
+    rows = zip(model_votes(output), output.reasons, hashes, strict=True)
     return [
         ShadowVote(
             action=vote_.action,
@@ -192,7 +199,8 @@ def shadow_votes(output: ModelOutput) -> list[ShadowVote]:
             status=vote_.status,
             artefact=vote_.artefact,
             p_up=vote_.p_up,
-            reason="" if vote_.status == "ok" else output.reason,
+            reason=reason,
+            input_hash=input_hash,
         )
-        for vote_ in model_votes(output)
+        for vote_, reason, input_hash in rows
     ]

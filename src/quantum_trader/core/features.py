@@ -77,6 +77,18 @@ class Features:
         return digest.hexdigest()[:16]
 
 
+def input_hashes(inputs: Float32Array) -> tuple[str, ...]:
+    """What one model sees of each of n symbols, as hashes.
+
+    Args:
+        inputs: float32, shape (n, F) of rows or (n, 128, 8) of sequences.
+
+    Returns:
+        Of each item the first 16 hexadecimal characters of the SHA-256 over its bytes.
+    """
+    return tuple(hashlib.sha256(np.ascontiguousarray(item)).hexdigest()[:16] for item in inputs)
+
+
 @dataclass(frozen=True, slots=True)
 class FeatureArrays:
     """Features of n windows.

@@ -8,7 +8,7 @@ import msgspec
 from quantum_trader.core.decision import SCHEMA_VERSION, Decision, ModelVote, ShadowVote
 from quantum_trader.core.errors import format_ms
 from quantum_trader.core.policy import IntentPolicy
-from quantum_trader.core.predictions import FULL_NAMES, MODELS
+from quantum_trader.core.predictions import FULL_NAMES, MODELS, cause_of
 
 SIGNIFICANT_DIGITS = 8
 """Of stops and targets: below any venue's tick, above a float's noise."""
@@ -107,5 +107,7 @@ def _breakdown(votes: Mapping[str, ModelVote], shadows: Mapping[str, ShadowVote]
             entry["shadow"] = True
         if vote.status != "ok":
             entry["status"] = vote.status
+        if isinstance(vote, ShadowVote) and vote.reason:
+            entry["reason"] = cause_of(vote.reason)
         entries[name] = entry
     return entries

@@ -1,5 +1,6 @@
 """What one model says of one symbol at one bar, and in which words."""
 
+import math
 from dataclasses import dataclass
 from enum import IntEnum, StrEnum
 
@@ -38,6 +39,58 @@ class Status(StrEnum):
     """Never answered."""
     REFUSED = "refused"
     """Answered with something that is no probability, or was given features that are not finite."""
+
+
+class Cause(StrEnum):
+    """Why there is no answer, in one word: the beginning of every reason, and what an intent's entry says."""
+
+    STARTING = "starting"
+    """Its process is not ready yet."""
+    STOPPED = "stopped"
+    """Its process ended and waits for its next start."""
+    LOAD = "load"
+    """Its artefact cannot be loaded."""
+    GRACE = "grace"
+    """Nothing came within the grace."""
+    BREAKER = "breaker"
+    """Nothing was there, and after too many misses nobody waited."""
+    HUNG = "hung"
+    """It did not answer for so long that its process was ended."""
+    CRASHED = "crashed"
+    """Its process ended over this very batch."""
+    ERROR = "error"
+    """It raised."""
+    NAN = "nan"
+    INFINITE = "infinite"
+    RANGE = "range"
+    """Answered with a number outside [0, 1]."""
+    SHAPE = "shape"
+    """Answered with another number of values than it was asked for, or with something that is no answer."""
+    TOO_LARGE = "too-large"
+    DIGEST = "digest"
+    """Another artefact answered than the one that was configured."""
+    INPUT = "input"
+    """It predicted on another input than it was given."""
+    FEATURES = "features"
+    """The features of this window are not finite; no model may see them."""
+
+
+def because(cause: Cause, detail: str = "") -> str:
+    """A reason as it is recorded: the cause, then what people need to know.
+
+    >>> because(Cause.SHAPE, "7 values for 5 symbols")
+    'shape: 7 values for 5 symbols'
+    """
+    return f"{cause}: {detail}" if detail else str(cause)
+
+
+def cause_of(reason: str) -> str:
+    """The cause that a reason begins with.
+
+    >>> cause_of("shape: 7 values for 5 symbols")
+    'shape'
+    """
+    return reason.partition(":")[0]
 
 
 class Role(StrEnum):
@@ -82,25 +135,41 @@ class ModelOutput:
         actions: Shape (n,), -1, 0, 1; 0 where not OK.
         statuses: One per symbol.
         artefact: Digest of the loaded artefact; empty where none could be loaded.
-        reason: Why the model did not answer, for people; empty where it did.
+        reasons: One per symbol: why the model did not answer, from `because`; empty where it did.
+        input_hashes: One per symbol: hash of the input that the model says it saw (`core.features.input_hashes`);
+            empty for a voter, whose input is the decision's.
     """
 
     p_up: NDArray[np.float64]
     actions: NDArray[np.int8]
     statuses: tuple[Status, ...]
     artefact: str
-    reason: str = ""
+    reasons: tuple[str, ...]
+    input_hashes: tuple[str, ...] = ()
 
     @classmethod
-    def of(cls, p_up: NDArray[np.float64], thresholds: Thresholds, artefact: str) -> "ModelOutput":
+    def of(
+        cls, p_up: NDArray[np.float64], thresholds: Thresholds, artefact: str, input_hashes: tuple[str, ...] = ()
+    ) -> "ModelOutput":
         """Answers that arrived: whatever is no probability is refused, value by value."""
         good = valid(p_up)
+        if good.all():
+            n = len(p_up)
+            return cls(p_up, thresholds.actions(p_up), (Status.OK,) * n, artefact, ("",) * n, input_hashes)
         clean = np.where(good, p_up, np.nan)
         statuses = tuple(Status.OK if ok else Status.REFUSED for ok in good.tolist())
-        reason = "" if good.all() else "an output is no probability"
-        return cls(clean, thresholds.actions(clean), statuses, artefact, reason)
+        reasons = tuple("" if ok else _no_probability(p) for p, ok in zip(p_up.tolist(), good.tolist(), strict=True))
+        return cls(clean, thresholds.actions(clean), statuses, artefact, reasons, input_hashes)
 
     @classmethod
     def none(cls, n: int, status: Status, artefact: str, reason: str) -> "ModelOutput":
         """No answer for any of n symbols."""
-        return cls(np.full(n, np.nan), np.zeros(n, np.int8), (status,) * n, artefact, reason)
+        return cls(np.full(n, np.nan), np.zeros(n, np.int8), (status,) * n, artefact, (reason,) * n)
+
+
+def _no_probability(p: float) -> str:
+    if math.isnan(p):
+        return because(Cause.NAN, "the output is NaN")
+    if math.isinf(p):
+        return because(Cause.INFINITE, "the output is infinite")
+    return because(Cause.RANGE, f"the output {p!r} is outside [0, 1]")

@@ -5,13 +5,13 @@ show in a decision.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 
 from quantum_trader.core.bars import FloatArray
 from quantum_trader.core.decision import Decision, Occasion, decide
 from quantum_trader.core.features import Float32Array, compute_batch
 from quantum_trader.core.policy import VotePolicy
-from quantum_trader.core.predictions import ModelOutput, Status
+from quantum_trader.core.predictions import Cause, ModelOutput, Status, because
 from quantum_trader.models.inference import OnnxModel
 
 
@@ -54,14 +54,25 @@ def predict(model: OnnxModel, batch: FeatureBatch) -> ModelOutput:
         p_up = model.predict(inputs)
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
-        return ModelOutput.none(len(inputs), Status.FAILED, model.digest, reason)
-    return ModelOutput.of(p_up, model.thresholds, model.digest)
+        return ModelOutput.none(len(inputs), Status.FAILED, model.digest, because(Cause.ERROR, reason))
+    return with_feature_reasons(ModelOutput.of(p_up, model.thresholds, model.digest), batch)
 
 
-def abstentions(row: int, outputs: Mapping[str, ModelOutput], refused: Mapping[int, str]) -> dict[str, str]:
-    """Of every voter that is not OK on this row, its status and why; `refused` are a batch's reasons."""
+def with_feature_reasons(output: ModelOutput, batch: FeatureBatch) -> ModelOutput:
+    """The output with the true reason on rows that no model was shown: their features are not finite."""
+    if not batch.reasons:
+        return output
+    reasons = list(output.reasons)
+    for row, why in batch.reasons.items():
+        if output.statuses[row] is Status.REFUSED:
+            reasons[row] = because(Cause.FEATURES, why)
+    return replace(output, reasons=tuple(reasons))
+
+
+def abstentions(row: int, outputs: Mapping[str, ModelOutput]) -> dict[str, str]:
+    """Of every voter that is not OK on this row, its status and why."""
     return {
-        name: f"{output.statuses[row].value}: {refused.get(row, output.reason)}"
+        name: f"{output.statuses[row].value}: {output.reasons[row]}"
         for name, output in outputs.items()
         if output.statuses[row] is not Status.OK
     }

@@ -42,7 +42,6 @@ class Answers:
     outputs: dict[str, ModelOutput]
     atr_fractions: list[float]
     input_hashes: list[str]
-    reasons: dict[int, str]
 
 
 _models: dict[str, OnnxModel] = {}
@@ -71,7 +70,7 @@ def _answer(symbol: str, ends: IntArray) -> Answers:
 def _part(batch: FeatureBatch) -> tuple[FeatureBatch, dict[str, ModelOutput]]:
     outputs = {name: predict(model, batch) for name, model in _models.items()}
     empty = np.empty((0, 0), dtype=np.float32)
-    return FeatureBatch(empty, empty, batch.atr_fractions, batch.input_hashes, batch.reasons), outputs
+    return FeatureBatch(empty, empty, batch.atr_fractions, batch.input_hashes), outputs
 
 
 def _joined(symbol: str, ends: IntArray, parts: Sequence[tuple[FeatureBatch, dict[str, ModelOutput]]]) -> Answers:
@@ -83,19 +82,15 @@ def _joined(symbol: str, ends: IntArray, parts: Sequence[tuple[FeatureBatch, dic
             np.concatenate([piece.actions for piece in pieces]),
             tuple(status for piece in pieces for status in piece.statuses),
             pieces[0].artefact,
-            next((piece.reason for piece in pieces if piece.reason), ""),
+            tuple(reason for piece in pieces for reason in piece.reasons),
+            tuple(input_hash for piece in pieces for input_hash in piece.input_hashes),
         )
-    starts = range(0, len(ends), BATCH_ROWS)
-    reasons = {
-        start + i: why for start, (batch, _) in zip(starts, parts, strict=True) for i, why in batch.reasons.items()
-    }
     return Answers(
         symbol,
         ends,
         outputs,
         [value for batch, _ in parts for value in batch.atr_fractions],
         [value for batch, _ in parts for value in batch.input_hashes],
-        reasons,
     )
 
 
@@ -164,7 +159,7 @@ def _records(
         DecisionRecord(
             decision=decision,
             shadows={name: votes[i] for name, votes in shadows.items()},
-            reasons=abstentions(i, voters, answers.reasons),
+            reasons=abstentions(i, voters),
             ts_decision=decision.ts_close,
         )
         for i, decision in enumerate(decisions)

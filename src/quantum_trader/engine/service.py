@@ -20,7 +20,7 @@ from quantum_trader.core.errors import BarError, format_ms
 from quantum_trader.core.intent import build_intent
 from quantum_trader.core.policy import IntentPolicy, VotePolicy
 from quantum_trader.engine.assembly import Assembler
-from quantum_trader.engine.deciding import FeatureBatch, abstentions, decide_batch, feature_batch
+from quantum_trader.engine.deciding import FeatureBatch, abstentions, decide_batch, feature_batch, with_feature_reasons
 from quantum_trader.engine.loading import Cast
 from quantum_trader.engine.loglines import RateLimit, loaded_line, shadow_line, telemetry_line
 from quantum_trader.engine.shadow import ShadowRing
@@ -190,13 +190,16 @@ class Service:
         self._shadows.submit(self._batch, batch)
         occasion = self._occasion(ready, batch)
         decisions, outputs = decide_batch(occasion, batch, self._cast.voters, self._vote_policy)
-        answers = {name: shadow_votes(out) for name, out in self._shadows.collect(self._batch, len(ready)).items()}
+        answers = {
+            name: shadow_votes(with_feature_reasons(output, batch))
+            for name, output in self._shadows.collect(self._batch, len(ready)).items()
+        }
         ts_decision = self._now_us() // 1000
         return [
             DecisionRecord(
                 decision=decision,
                 shadows={name: votes[i] for name, votes in answers.items()},
-                reasons=abstentions(i, outputs, batch.reasons),
+                reasons=abstentions(i, outputs),
                 ts_decision=ts_decision,
             )
             for i, decision in enumerate(decisions)
