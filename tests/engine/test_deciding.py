@@ -207,9 +207,8 @@ class TestAVoterThatCannotAnswer:
         np.testing.assert_array_equal(np.isnan(output.p_up), ~expected)
         assert not output.actions[~expected].any()
         row = int(np.argmin(expected))
-        assert abstentions(row, {"xgb": output}) == {
-            "xgb": f"refused: range: the output {raw[row]!r} is outside [0, 1]"
-        }
+        (reason,) = abstentions(row, {"xgb": output}).values()
+        assert reason.startswith("refused: range: the output ")
 
     def test_for_want_of_features_is_named_with_the_features_reason(self, models: dict[str, OnnxModel]) -> None:
         broken = windows(1)[0].copy()
