@@ -197,7 +197,7 @@ _OTHERS = {"timeframe": "1h", "log_format": "console", "pairs": "XLM/USDT"}
 @pytest.mark.parametrize("row", settings_rows(), ids=lambda row: row[0])
 def test_each_variable_of_the_settings_table_sets_its_key(row: list[str]) -> None:
     key, variable, default, _ = row
-    wanted = _OTHERS.get(key, "7" if re.fullmatch(r"[\d.]+", default) else "other")
+    wanted = _OTHERS.get(key, "777" if re.fullmatch(r"[\d.]+", default) else "other")
     value = f"{key.partition('.')[2]}=7" if variable == "QUANTUM_WEIGHTS" else wanted
     before = leaves(Settings().model_dump(mode="json"))
     after = leaves(load_settings(environ={variable: value}).model_dump(mode="json"))

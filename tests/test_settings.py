@@ -57,18 +57,18 @@ class TestTheLastOneToSpeakWins:
     def test_over_two_files_the_env_file_and_the_environment_key_by_key(self, tmp_path: Path) -> None:
         first, second, env_file = tmp_path / "a.toml", tmp_path / "b.toml", tmp_path / "engine.env"
         first.write_text(
-            'linger_ms = 1\nclaim_idle_ms = 1\nmin_consensus = 1\ngroup = "one"\n'
+            'linger_ms = 1\nlease_wait_s = 1\nmin_consensus = 1\ngroup = "one"\n'
             "[intent]\nleverage = 1\nstop_atr = 1.0\n[weights]\nxgb = 0.1\nlgbm = 0.1\n"
             '[models.patchtst]\nmodel_path = "one"\nshadow_only = "one"\n'
         )
         second.write_text(
-            "linger_ms = 2\nclaim_idle_ms = 2\nmin_consensus = 2\n[intent]\nstop_atr = 2.0\n[weights]\nlgbm = 0.2\n"
+            "linger_ms = 2\nlease_wait_s = 2\nmin_consensus = 2\n[intent]\nstop_atr = 2.0\n[weights]\nlgbm = 0.2\n"
             '[models.patchtst]\nshadow_only = "two"\n'
         )
-        env_file.write_text("QUANTUM_LINGER_MS=3\nQUANTUM_CLAIM_IDLE_MS=3\nPATCHTST_SHADOW_ONLY=three\n")
+        env_file.write_text("QUANTUM_LINGER_MS=3\nQUANTUM_LEASE_WAIT_S=3\nPATCHTST_SHADOW_ONLY=three\n")
         environ = {"QUANTUM_LINGER_MS": "4", "QUANTUM_WEIGHTS": "nhits=0.4"}
         found = load_settings([first, second], env_file, environ)
-        assert (found.linger_ms, found.claim_idle_ms, found.min_consensus, found.group) == (4, 3, 2, "one")
+        assert (found.linger_ms, found.lease_wait_s, found.min_consensus, found.group) == (4, 3, 2, "one")
         assert (found.intent.leverage, found.intent.stop_atr) == (1, 2.0)
         assert found.vote_policy().weights == {"xgb": 0.1, "lgbm": 0.2, "nhits": 0.4, "patchtst": 0.20}
         assert (found.models["patchtst"].model_path, found.models["patchtst"].shadow_only) == (Path("one"), "three")
@@ -84,8 +84,10 @@ class TestTheLastOneToSpeakWins:
             "ledger": ("/var/lib/ledger", Path("/var/lib/ledger")),
             "ready_file": ("/run/ready", Path("/run/ready")),
             "linger_ms": ("7", 7),
-            "claim_idle_ms": ("8", 8),
+            "lease_wait_s": ("8", 8.0),
+            "health_address": ("127.0.0.1:0", "127.0.0.1:0"),
             "shadow_grace_ms": ("9.5", 9.5),
+            "shadow_memory_mb": ("512", 512),
             "retention_hours": ("1.5", 1.5),
             "min_consensus": ("3", 3),
             "log_format": ("console", "console"),

@@ -2,8 +2,10 @@
 
 import contextlib
 import logging
+import os
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Self
@@ -12,19 +14,34 @@ import redis
 import structlog
 from structlog.typing import Processor
 
+from quantum_trader import __version__
 from quantum_trader.bus.client import connect, durability
+from quantum_trader.bus.identity import Identity
+from quantum_trader.bus.lease import Lease
 from quantum_trader.bus.names import StreamNames
 from quantum_trader.bus.reader import BarReader, DecisionReader
-from quantum_trader.bus.writer import BarWriter, DecisionWriter
+from quantum_trader.bus.tail import DecisionTail
+from quantum_trader.bus.writer import BarWriter, DecisionWriter, LifecycleWriter
 from quantum_trader.clock import now_us
-from quantum_trader.core.errors import ConfigError
+from quantum_trader.core.errors import BusError, ConfigError
+from quantum_trader.core.features import SCHEMA
+from quantum_trader.core.honesty import Honesty
+from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import MODELS
 from quantum_trader.core.roles import asks_for_vote
-from quantum_trader.engine.loading import ModelSpec, load_cast
+from quantum_trader.engine.health import Vitals, serve_health
+from quantum_trader.engine.loading import Cast, ModelSpec, load_cast
+from quantum_trader.engine.metrics import Metrics, Running
+from quantum_trader.engine.notify import Notifier
+from quantum_trader.engine.oversight import Oversight
+from quantum_trader.engine.pulse import Pulse
 from quantum_trader.engine.service import Service, ServiceConfig
-from quantum_trader.engine.shadow import ShadowRing
+from quantum_trader.engine.shadow import WORKER, ShadowRing
+from quantum_trader.engine.steady_clock import SteadyClock
 from quantum_trader.release.ledger import granted_digests, read_grants
 from quantum_trader.settings import ModelSettings, Settings
+
+log = logging.getLogger(__name__)
 
 MS_PER_HOUR = 3_600_000
 
@@ -70,23 +87,72 @@ def model_specs(settings: Settings) -> list[ModelSpec]:
 
 
 @contextlib.contextmanager
-def wire_service(settings: Settings) -> Iterator[Service]:
+def wire_service(settings: Settings, shadow_program: Sequence[str] = WORKER) -> Iterator[Service]:
     """The service with everything it needs, closed again when the block ends.
+
+    Args:
+        settings: Resolved.
+        shadow_program: What every shadow's process runs; another one than the worker only for certificates and demos.
 
     Raises:
         QuantumError: one line, if a file, the ledger, a model or the bus does not let it run.
     """
+    notifier = Notifier.from_environment(os.environ, os.getpid())
     cast = load_cast(model_specs(settings), granted_digests(read_grants(settings.ledger)))
     vote_policy = settings.vote_policy()
-    shadows = ShadowRing(cast.shadows, settings.shadow_grace_ms, vote_policy.weights)
-    config = ServiceConfig(settings.symbols, settings.timeframe, settings.linger_ms, settings.claim_idle_ms)
+    shadows = ShadowRing(
+        cast.shadows,
+        settings.shadow_grace_ms,
+        vote_policy.weights,
+        memory_mb=settings.shadow_memory_mb,
+        program=shadow_program,
+    )
+    vitals = Vitals(time.monotonic())
+    metrics = Metrics(_running(cast, vote_policy))
+    metrics.watch_shadows(lambda: shadows.states().values())
+    metrics.watch_vitals(lambda: not vitals.hindrances(time.monotonic()), lambda: vitals.loop_age_s(time.monotonic()))
+    config = ServiceConfig(settings.symbols, settings.timeframe, settings.linger_ms, settings.lease_wait_s)
     retention = int(settings.retention_hours * MS_PER_HOUR)
-    with contextlib.closing(shadows), _connected(settings) as (client, names):
+    with contextlib.ExitStack() as stack:
+        stack.callback(notifier.close)
+        stack.enter_context(serve_health(settings.health_address, vitals, metrics.registry))
+        stack.enter_context(contextlib.closing(shadows))
+        client, names = stack.enter_context(_connected(settings))
+        lease = Lease(client, names, settings.group, Identity.here(settings.consumer))
+        stack.callback(_give_back, lease)
+        promised = durability(client)
         reader = BarReader(client, names, settings.group, settings.consumer)
-        writer = DecisionWriter(client, names, durability(client), retention_ms=retention)
-        policies = (vote_policy, settings.intent_policy())
+        writer = DecisionWriter(client, names, promised, retention_ms=retention, lease=lease)
+        oversight = Oversight(metrics, Honesty(cast.references), LifecycleWriter(client, names, promised, retention))
         shadows.start()
-        yield Service(config, reader, writer, cast, shadows, policies, now_us=now_us)
+        yield Service(
+            config,
+            (lease, reader, writer),
+            cast,
+            shadows,
+            (vote_policy, settings.intent_policy()),
+            SteadyClock(now_us, lambda: time.monotonic_ns() // 1000),
+            (Pulse(vitals, notifier), oversight),
+        )
+
+
+def _running(cast: Cast, policy: VotePolicy) -> Running:
+    return Running(
+        version=__version__,
+        features=SCHEMA.digest,
+        policy=policy.digest(tuple(cast.voters)),
+        voters={name: model.digest for name, model in cast.voters.items()},
+        shadows={spec.model: spec.digest for spec in cast.shadows},
+    )
+
+
+def _give_back(lease: Lease) -> None:
+    """Spare the next engine the wait; where the server is away it waits for the lease to run out."""
+    try:
+        lease.release()
+    except BusError as error:
+        log.warning("the lease was not given back: %s", error)
+    lease.close()
 
 
 @contextlib.contextmanager
@@ -135,3 +201,10 @@ class ReadyFile:
     def _remove(self) -> None:
         if self.path is not None:
             self.path.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def wire_decision_tail(settings: Settings, group: str, consumer: str) -> Iterator[DecisionTail]:
+    """The one reader of a group on the decision stream, closed when the block ends."""
+    with _connected(settings) as (client, names), contextlib.closing(DecisionTail(client, names, group, consumer)) as t:
+        yield t

@@ -86,8 +86,10 @@ class Settings(Strict):
     ledger: Path = Path("ledger.jsonl")
     ready_file: OptionalPath = None
     linger_ms: Annotated[int, Field(ge=0, le=600_000)] = 1500
-    claim_idle_ms: Annotated[int, Field(ge=0)] = 10_000
+    lease_wait_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
+    health_address: str = "127.0.0.1:9464"
     shadow_grace_ms: Annotated[float, Field(ge=0, le=60_000)] = 20.0
+    shadow_memory_mb: Annotated[int, Field(ge=256, le=1_048_576)] = 2048
     retention_hours: Annotated[float, Field(gt=0)] = 192.0
     min_consensus: Annotated[int, Field(ge=1)] = 2
     log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"

@@ -16,10 +16,16 @@ import numpy as np
 import pytest
 import redis
 
+from quantum_trader.bus.books import read_books, recount
 from quantum_trader.bus.client import Durability, connect, durability
 from quantum_trader.bus.embedded import EmbeddedServer
+from quantum_trader.bus.identity import Identity
+from quantum_trader.bus.lease import Fence, Lease, LeaseLostError
 from quantum_trader.bus.names import StreamNames
+from quantum_trader.bus.overview import read_overview
 from quantum_trader.bus.reader import BadEntry, BarEntry, BarReader, DecisionReader
+from quantum_trader.bus.session import Session
+from quantum_trader.bus.tally import Part
 from quantum_trader.bus.wire import decode_intent, encode_bar
 from quantum_trader.bus.writer import BarWriter, CommitBatch, CommitResult, DecisionWriter, LifecycleWriter
 from quantum_trader.core.bars import Bar
@@ -217,6 +223,20 @@ def assert_exactly_once(client: redis.Redis, rounds: range, symbols: Sequence[st
     for symbol in symbols:
         assert [n for s, n in decisions if s == symbol] == list(rounds)
     assert Counter(intents) == Counter(decision_id(s, "5m", n * STEP) for s, n in wanted if n % 3)
+    assert_counted(client, len(wanted), sum(1 for _, n in wanted if n % 3))
+
+
+def assert_counted(client: redis.Redis, decisions: int, intents: int) -> None:
+    """The tally says so, does not contradict the server's own count, and is what the stream gives when read again."""
+    session = Session(client)
+    books = read_books(session, NAMES)
+    assert books.problems() == []
+    assert (books.tally.decisions, books.tally.intents) == (decisions, intents)
+    assert books.tally.answers[Part("patchtst", "shadow")] == {"ok": decisions}
+    again = recount(session, NAMES)
+    assert (again.problems, again.trimmed) == ([], 0)
+    assert (again.tally.casts, again.tally.answers) == (books.tally.casts, books.tally.answers)
+    session.close()
 
 
 # --- bars ---------------------------------------------------------------------------------------------------------
@@ -418,6 +438,48 @@ def test_commit_writes_only_the_new_part_of_a_batch(client: redis.Redis) -> None
     assert stored(client)[0] == [("BTCUSDT", 1), ("BTCUSDT", 2), ("ETHUSDT", 2), ("BTCUSDT", 3)]
 
 
+def test_a_commit_under_a_lease_that_another_engine_took_writes_nothing(client: redis.Redis) -> None:
+    BarWriter(client, NAMES).publish(bars_of(range(1, 3)), "5m", NOW_US)
+    reader = BarReader(client, NAMES)
+    reader.ensure_group()
+    entries = reader.read(block_ms=0)
+    first, second = (Lease(client, NAMES, GROUP, Identity("h", 1, 1, "", name), ttl_ms=50) for name in ("a", "b"))
+    assert first.acquire() is None
+    stale, fresh = (DecisionWriter(client, NAMES, Durability.NONE, lease=lease) for lease in (first, second))
+    stale.commit(decide(entries[:5]))
+    # Its time is over, but nobody else took the lease: nothing can have happened behind its back.
+    while client.exists(NAMES.lease(GROUP)):
+        time.sleep(0.01)
+    stale.commit(decide(entries[5:7]))
+    assert second.acquire() is None
+    for batch in (decide(entries[7:]), a_batch([], [entry.entry_id for entry in entries[7:]])):
+        with pytest.raises(LeaseLostError, match="was taken by another engine; this engine writes nothing more"):
+            stale.commit(batch)
+    assert pending(client) == 3
+    assert len(stored(client)[0]) == 7
+    fresh.commit(decide(entries))
+    assert pending(client) == 0
+    assert_exactly_once(client, range(1, 3))
+
+
+def test_a_lease_that_is_taken_between_reading_and_exec_voids_the_commit(
+    client: redis.Redis, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    first, second = (Lease(client, NAMES, GROUP, Identity("h", 1, 1, "", name), ttl_ms=5) for name in ("a", "b"))
+    assert first.acquire() is None
+    check = Fence.check
+
+    def meddle(fence: Fence, value: bytes | None) -> None:
+        check(fence, value)
+        time.sleep(0.01)
+        assert second.acquire() is None
+
+    monkeypatch.setattr(Fence, "check", meddle)
+    with pytest.raises(LeaseLostError):
+        DecisionWriter(client, NAMES, Durability.NONE, lease=first).commit(a_batch([a_record("BTCUSDT", 1)]))
+    assert client.exists(NAMES.decisions, NAMES.decision_guard("BTCUSDT", "5m")) == 0
+
+
 def test_second_engine_on_the_same_bars_doubles_nothing(server: EmbeddedServer, client: redis.Redis) -> None:
     results: list[CommitResult] = []
 
@@ -487,6 +549,15 @@ def test_key_of_another_kind_is_refused_before_anything_is_written(client: redis
     with pytest.raises(BusError, match=r"key quantum:stream:trade.intent holds a string, not a stream"):
         DecisionWriter(client, NAMES, Durability.NONE).commit(a_batch([a_record("BTCUSDT", 1)]))
     assert client.exists(NAMES.decisions, NAMES.decision_guard("BTCUSDT", "5m")) == 0
+    client.delete(NAMES.intents)
+    client.set(NAMES.tally, "text")
+    with pytest.raises(BusError, match="key quantum:tally holds a string, not a hash"):
+        DecisionWriter(client, NAMES, Durability.NONE).commit(a_batch([a_record("BTCUSDT", 1)]))
+    client.delete(NAMES.tally)
+    client.hset(NAMES.tally, "decisions", "many")
+    with pytest.raises(BusError, match=r"tally key quantum:tally: .*'many'"):
+        DecisionWriter(client, NAMES, Durability.NONE).commit(a_batch([a_record("BTCUSDT", 1)]))
+    assert client.exists(NAMES.decisions, NAMES.decision_guard("BTCUSDT", "5m")) == 0
     client.set(NAMES.bar_guard("BTCUSDT", "5m"), "nonsense")
     with pytest.raises(BusError, match="guard key quantum:guard:bar:BTCUSDT:5m holds b'nonsense'"):
         BarWriter(client, NAMES).publish([a_bar("BTCUSDT", 1)], "5m", NOW_US)
@@ -498,6 +569,29 @@ def test_full_server_refuses_a_batch_whole(client: redis.Redis) -> None:
         DecisionWriter(client, NAMES, Durability.NONE).commit(a_batch([a_record("BTCUSDT", 1)]))
     client.config_set("maxmemory", "0")
     assert client.exists(NAMES.decisions, NAMES.intents, NAMES.decision_guard("BTCUSDT", "5m")) == 0
+
+
+def test_the_overview_says_what_waits_and_what_was_decided(client: redis.Redis) -> None:
+    empty = read_overview(client, NAMES, GROUP, SYMBOLS)
+    assert (empty.holder, empty.engine, empty.archive, empty.decisions, empty.answers) == (None, None, None, (), ())
+    assert empty.books.problems() == []
+    BarWriter(client, NAMES).publish(bars_of(range(1, 4)), "5m", NOW_US)
+    reader = BarReader(client, NAMES)
+    reader.ensure_group()
+    entries = reader.read(count=12, block_ms=0)
+    DecisionWriter(client, NAMES, Durability.NONE).commit(decide(entries[:10]))
+    seen = read_overview(client, NAMES, GROUP, SYMBOLS)
+    assert seen.engine is not None
+    assert (seen.engine.pending, seen.engine.unread) == (2, 3)
+    assert seen.engine.oldest_ms is not None
+    assert 0 <= seen.engine.oldest_ms < 60_000
+    assert [(d.symbol, d.ts_close) for d in seen.decisions] == [(symbol, 3 * STEP) for symbol in SYMBOLS]
+    assert [(a.model, a.role, a.action) for a in seen.answers][-1] == ("patchtst", "shadow", "SELL")
+    assert seen.books.tally.decisions == 10
+    DecisionWriter(client, NAMES, Durability.NONE).commit(decide([*entries[10:], *reader.read(block_ms=0)]))
+    done = read_overview(client, NAMES, GROUP, SYMBOLS).engine
+    assert done is not None
+    assert (done.pending, done.unread, done.oldest_ms) == (0, 0, None)
 
 
 # --- bad networks -------------------------------------------------------------------------------------------------

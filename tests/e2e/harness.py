@@ -39,6 +39,7 @@ class Engine:
             "QUANTUM_REDIS_URL": url,
             "QUANTUM_PAIRS": ",".join(pairs),
             "QUANTUM_READY_FILE": str(self.ready_file),
+            "QUANTUM_HEALTH_ADDRESS": "",
             **environ,
         }
         with self.log_path.open("wb") as log:

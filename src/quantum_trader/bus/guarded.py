@@ -7,9 +7,12 @@
 - A write at or below its guard's position was made before and is refused.
 - When the reply is lost, the call starts again. If a guard then holds the call's own token, its MULTI was carried out
   and nothing is sent again; an EXEC of the lost connection that arrives late meets a changed guard and is void.
+- A fence is watched with the guards: where its token is not the writer's any more, nothing is written.
+- Counters move with the writes that are made, and with no others.
 - Where durability asks for it, the call ends only when the server says that its log is on disk.
 """
 
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
@@ -18,6 +21,7 @@ from uuid import uuid4
 import redis
 
 from quantum_trader.bus.client import Durability, address
+from quantum_trader.bus.lease import Fence
 from quantum_trader.bus.session import Command, Session
 from quantum_trader.core.errors import BusError
 
@@ -34,12 +38,14 @@ class Write:
         position: Where this write stands in the guard's order.
         commands: What to send.
         forget_ms: After how long the guard may vanish, milliseconds; None for never.
+        counts: Fields of the writer's hash of counters that grow by one with this write.
     """
 
     guard: str
     position: int
     commands: tuple[Command, ...]
     forget_ms: int | None = None
+    counts: tuple[str, ...] = ()
 
 
 class _Held(NamedTuple):
@@ -52,24 +58,35 @@ class _ContendedError(Exception):
 
 
 class GuardedWriter:
-    """Applies guarded writes over one session."""
+    """Applies guarded writes over one session.
 
-    def __init__(self, session: Session, durability: Durability, fence: str) -> None:
-        self._session, self._fence = session, fence
+    Args:
+        session: Connection.
+        durability: Whether a call waits for the disk.
+        sync_key: Written when a fresh connection must wait for everything before it to reach the disk.
+        counters: Key of the hash in which writes are counted.
+    """
+
+    def __init__(self, session: Session, durability: Durability, sync_key: str, counters: str) -> None:
+        self._session, self._sync_key, self._counters = session, sync_key, counters
         self._waits = durability is Durability.WAITAOF
 
-    def apply(self, doing: str, writes: Sequence[Write], always: Sequence[Command] = ()) -> list[bool]:
+    def apply(
+        self, doing: str, writes: Sequence[Write], always: Sequence[Command] = (), fence: Fence | None = None
+    ) -> list[bool]:
         """Make the writes that were not made before, in order, as one MULTI.
 
         Args:
             doing: For messages, such as "publishing 3 bars".
             writes: In the order in which they shall stand in their streams.
             always: Idempotent commands that belong to the same MULTI whatever is refused.
+            fence: What must hold for anything to be written; None for nothing.
 
         Returns:
             For each write whether this call made it.
 
         Raises:
+            LeaseLostError: if the fence does not hold; nothing was written by this call then.
             BusError: if the server stays away, refuses, or does not get its log to disk.
         """
         if not writes and not always:
@@ -79,10 +96,12 @@ class GuardedWriter:
 
         def attempt() -> list[bool]:
             nonlocal planned
-            held = self._watch(writes)
+            held, fenced_by = self._watch(writes, fence)
             if not any(guard.token == token for guard in held.values()):
                 planned = _plan(writes, held)
                 if always or any(planned):
+                    if fence is not None:
+                        fence.check(fenced_by)
                     self._exec(doing, [write for write, go in zip(writes, planned, strict=True) if go], always, token)
             self._settle()
             return planned
@@ -103,18 +122,23 @@ class GuardedWriter:
         value = self._session.persist(f"reading {guard}", lambda: self._session.one("GET", guard))
         return None if value is None else _parse(guard, value).position
 
-    def _watch(self, writes: Sequence[Write]) -> dict[str, _Held]:
+    def _watch(self, writes: Sequence[Write], fence: Fence | None) -> tuple[dict[str, _Held], bytes | None]:
+        """The guards that were ever written, and what stands in the fence; all of them are watched."""
         guards = list(dict.fromkeys(write.guard for write in writes))
-        if not guards:
-            return {}
+        keys = guards if fence is None else [*guards, fence.key]
+        if not keys:
+            return {}, None
         # WATCH adds to what is watched, so an attempt that ended between the two starts with UNWATCH.
-        values = self._session.call(("UNWATCH",), ("WATCH", *guards), ("MGET", *guards))[2]
-        return {key: _parse(key, value) for key, value in zip(guards, values, strict=True) if value is not None}
+        values = self._session.call(("UNWATCH",), ("WATCH", *keys), ("MGET", *keys))[2]
+        fenced_by = None if fence is None else values.pop()
+        held = {key: _parse(key, value) for key, value in zip(guards, values, strict=True) if value is not None}
+        return held, fenced_by
 
     def _exec(self, doing: str, writes: Sequence[Write], always: Sequence[Command], token: bytes) -> None:
         last = {write.guard: write for write in writes}
         commands: list[Command] = [("MULTI",), *(command for write in writes for command in write.commands), *always]
         commands += [_guard_command(write, token) for write in last.values()]
+        commands += [("HINCRBY", self._counters, field, n) for field, n in _grown(writes).items()]
         done = self._session.call(*commands, ("EXEC",))[-1]
         if done is None:
             raise _ContendedError
@@ -128,7 +152,7 @@ class GuardedWriter:
             return
         # WAITAOF speaks for what its own connection wrote, and this one may be new: it writes once, after all the rest.
         # Sent behind the SET in one go, Valkey would answer only at its next tick, up to 100 ms later.
-        self._session.one("SET", self._fence, "1")
+        self._session.one("SET", self._sync_key, "1")
         local, _ = self._session.one("WAITAOF", 1, 0, _WAITAOF_MS, wait_s=_WAITAOF_MS / 1000)
         if local < 1:
             where = address(self._session.client)
@@ -144,6 +168,15 @@ def _plan(writes: Sequence[Write], held: dict[str, _Held]) -> list[bool]:
             positions[write.guard] = write.position
         planned.append(go)
     return planned
+
+
+def _grown(writes: Sequence[Write]) -> Counter[str]:
+    grown: Counter[str] = Counter()
+    # Most writes of a batch count the same fields.
+    for fields, n in Counter(write.counts for write in writes).items():
+        for field in fields:
+            grown[field] += n
+    return grown
 
 
 def _guard_command(write: Write, token: bytes) -> Command:

@@ -1,4 +1,4 @@
-"""Names of the streams and of the guard keys beside them."""
+"""Names of the streams and of the keys beside them: guards, the tally, leases."""
 
 from dataclasses import dataclass
 
@@ -10,7 +10,7 @@ LIFECYCLE = "model.lifecycle"
 
 @dataclass(frozen=True, slots=True)
 class StreamNames:
-    """Keys under one prefix; guards stand beside the streams, so that ``<prefix>*`` matches streams only.
+    """Keys under one prefix; all other keys stand beside the streams, so that ``<prefix>*`` matches streams only.
 
     >>> StreamNames().bars
     'quantum:stream:market.bar'
@@ -57,5 +57,21 @@ class StreamNames:
         """Written when a fresh connection must wait for everything before it to reach the disk."""
         return self._guard("fence")
 
+    @property
+    def tally(self) -> str:
+        """Hash of counters that move in the transaction of every decision."""
+        return self._beside("tally")
+
+    def lease(self, group: str) -> str:
+        """Holds who is the one engine of a consumer group; vanishes when that one falls silent."""
+        return self._beside(f"lease:{group}")
+
+    def lease_epoch(self, group: str) -> str:
+        """Counts the takings of a lease and names the last taker; never vanishes."""
+        return self._beside(f"lease-epoch:{group}")
+
     def _guard(self, rest: str) -> str:
-        return f"{self.prefix.removesuffix('stream:')}guard:{rest}"
+        return self._beside(f"guard:{rest}")
+
+    def _beside(self, rest: str) -> str:
+        return f"{self.prefix.removesuffix('stream:')}{rest}"

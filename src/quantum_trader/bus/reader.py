@@ -129,6 +129,22 @@ class BarReader:
             lambda: handled_bars(self._session, self._key, self.group, per_symbol, symbols, before),
         )
 
+    def backlog(self) -> tuple[int | None, int]:
+        """Entries that the group has not read (None where the server cannot tell), and those read but pending.
+
+        Raises:
+            BusError: if the server stays away or refuses.
+        """
+
+        def attempt() -> tuple[int | None, int]:
+            for flat in self._session.one("XINFO", "GROUPS", self._key):
+                found = dict(zip(flat[::2], flat[1::2], strict=True))
+                if found[b"name"] == self.group.encode():
+                    return found.get(b"lag"), int(found[b"pending"])
+            return None, 0
+
+        return self._session.persist(f"asking for the backlog of {self._key}", attempt)
+
     def close(self) -> None:
         """Give the connection back."""
         self._session.close(broken=True)

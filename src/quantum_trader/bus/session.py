@@ -106,12 +106,13 @@ class Session:
             return error
 
 
-def require_stream(session: Session, *keys: str) -> None:
+def require_stream(session: Session, *keys: str, kind: str = "stream") -> None:
     """Refuse keys that hold something else: a MULTI would carry out its other half.
 
     Raises:
         BusError: naming the key and what it holds.
     """
-    for key, kind in zip(keys, session.call(*(("TYPE", key) for key in keys)), strict=True):
-        if kind not in (b"stream", b"none"):
-            raise BusError(f"stream server {address(session.client)}: key {key} holds a {kind.decode()}, not a stream")
+    for key, held in zip(keys, session.call(*(("TYPE", key) for key in keys)), strict=True):
+        if held not in (kind.encode(), b"none"):
+            where = address(session.client)
+            raise BusError(f"stream server {where}: key {key} holds a {held.decode()}, not a {kind}")

@@ -8,10 +8,13 @@ from typing import Any
 
 import redis
 
+from quantum_trader.bus.books import begin
 from quantum_trader.bus.client import Durability, bus_errors
 from quantum_trader.bus.guarded import GuardedWriter, Write
+from quantum_trader.bus.lease import Lease
 from quantum_trader.bus.names import StreamNames
 from quantum_trader.bus.session import Command, Session, require_stream
+from quantum_trader.bus.tally import counted
 from quantum_trader.bus.wire import Fields, encode_bar, encode_intent, encode_lifecycle, encode_record
 from quantum_trader.core.bars import WINDOW, Bar, interval_ms
 from quantum_trader.core.decision import DecisionRecord
@@ -64,7 +67,7 @@ class _StreamWriter:
     ) -> None:
         self._names, self._retention_ms = names, retention_ms
         self._session = Session(client)
-        self._writer = GuardedWriter(self._session, durability, names.fence)
+        self._writer = GuardedWriter(self._session, durability, names.fence, names.tally)
         self._trimmer = _Trimmer(self._session)
         self._checked = False
 
@@ -125,14 +128,27 @@ class BarWriter(_StreamWriter):
 
 
 class DecisionWriter(_StreamWriter):
-    """Commits decisions, their intents and the acknowledgement of their bars as one MULTI.
+    """Commits decisions, their intents, their counts and the acknowledgement of their bars as one MULTI.
 
     Args:
         client: From `client.connect`.
         names: Keys.
         durability: From `client.durability`; with WAITAOF a commit ends when the server's log is on disk.
         retention_ms: Age at which decisions and intents go, milliseconds.
+        lease: Must be held for anything to be committed; None where nobody else can write.
     """
+
+    def __init__(
+        self,
+        client: redis.Redis,
+        names: StreamNames,
+        durability: Durability,
+        retention_ms: int = RETENTION_MS,
+        lease: Lease | None = None,
+    ) -> None:
+        super().__init__(client, names, durability, retention_ms)
+        self._lease = lease
+        self._begun = False
 
     def commit(self, batch: CommitBatch) -> CommitResult:
         """Write what was not decided before, and acknowledge.
@@ -141,23 +157,34 @@ class DecisionWriter(_StreamWriter):
 
         Raises:
             WireError: if a record or payload cannot be written; nothing is then written.
+            LeaseLostError: if another engine took the lease; nothing is then written.
             BusError: if the server stays away or refuses; committing the batch again is safe.
         """
         writes = [self._write(record, payload, batch.now_us) for record, payload in batch.records]
         doing = f"committing {len(writes)} decisions and {len(batch.entry_ids)} acknowledgements"
-        if not self._checked:
-            names = self._names
-            keys = (names.bars, names.decisions, names.intents)
-            self._session.persist(doing, lambda: require_stream(self._session, *keys))
-            self._checked = True
+        fence = None if self._lease is None else self._lease.fence
+        self._prepare(doing, batch)
         acks: list[Command] = []
         if batch.entry_ids:
             acks.append(("XACK", self._names.bars, batch.group, *batch.entry_ids))
-        made = self._writer.apply(doing, writes, acks)
+        made = self._writer.apply(doing, writes, acks, fence)
         self._trimmer.trim((self._names.decisions, self._names.intents), self._retention_ms)
         ids = [record.decision.decision_id for record, _ in batch.records]
         fates = list(zip(ids, made, strict=True))
         return CommitResult(tuple(i for i, ok in fates if ok), tuple(i for i, ok in fates if not ok))
+
+    def _prepare(self, doing: str, batch: CommitBatch) -> None:
+        """Before the first commit: every key is of its kind; before the first decision: the tally knows its begin."""
+        names = self._names
+        if not self._checked:
+            keys = (names.bars, names.decisions, names.intents)
+            self._session.persist(doing, lambda: require_stream(self._session, *keys))
+            self._session.persist(doing, lambda: require_stream(self._session, names.tally, kind="hash"))
+            self._checked = True
+        if batch.records and not self._begun:
+            first = batch.records[0][0].ts_decision
+            self._session.persist(doing, lambda: begin(self._session, names, first))
+            self._begun = True
 
     def _write(self, record: DecisionRecord, payload: Mapping[str, Any] | None, now_us: int) -> Write:
         decision = record.decision
@@ -165,7 +192,7 @@ class DecisionWriter(_StreamWriter):
         if payload is not None:
             commands.append(_xadd(self._names.intents, encode_intent(payload, decision.decision_id, now_us)))
         guard = self._names.decision_guard(decision.symbol, decision.timeframe)
-        return Write(guard, decision.ts_open, tuple(commands))
+        return Write(guard, decision.ts_open, tuple(commands), counts=counted(record, intent=payload is not None))
 
 
 class LifecycleWriter(_StreamWriter):
@@ -179,6 +206,9 @@ class LifecycleWriter(_StreamWriter):
             BusError: if the server stays away or refuses; repeating the call with the same `now_us` is safe.
         """
         fields = encode_lifecycle(kind, detail, now_us)
+        if not self._checked:
+            self._session.persist(f"publishing {kind}", lambda: require_stream(self._session, self._names.lifecycle))
+            self._checked = True
         guard = self._names.event_guard(fields[b"correlation_id"].decode())
         write = Write(guard, 1, (_xadd(self._names.lifecycle, fields),), forget_ms=_EVENT_MEMORY_MS)
         new = self._writer.apply(f"publishing {kind}", [write])[0]

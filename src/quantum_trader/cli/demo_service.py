@@ -62,6 +62,7 @@ def run_service(
             "QUANTUM_PAIRS": ",".join(series),
             "QUANTUM_TIMEFRAME": timeframe_name(interval),
             "QUANTUM_READY_FILE": str(folder / "ready"),
+            "QUANTUM_HEALTH_ADDRESS": "",
         }
         settings = load_settings((), env_file, environ)
         started = time.monotonic()

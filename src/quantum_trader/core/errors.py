@@ -43,6 +43,10 @@ class BusError(QuantumError):
     """The stream server cannot be reached, or refused a write."""
 
 
+class ClockError(QuantumError):
+    """This machine's clock contradicts what was recorded."""
+
+
 class TrainingError(QuantumError):
     """Training cannot give an artefact that is worth writing."""
 

@@ -1,18 +1,36 @@
-"""Length-prefixed messages between the engine and a shadow process: a number, a name and raw arrays, nothing else.
+"""Length-prefixed messages between the engine and a shadow process: numbers, names and raw arrays, nothing else.
 
-A frame is four bytes of big-endian length and a msgpack body. Nothing is unpickled; a frame over the limit is refused
-before it is read.
+A frame is four bytes of big-endian length and a msgpack body. Nothing is unpickled; a frame over its limit is refused
+before it is read. What a shadow may send follows from what it was asked: a few bytes a row.
 """
 
 import socket
 import struct
+import time
 
 import msgspec
-import numpy as np
-from numpy.typing import NDArray
 
-LIMIT = 64 * 2**20
+REQUEST_LIMIT = 2**30
+"""What a shadow accepts from its engine: a quarter of a million sequences."""
+
+GREETING_LIMIT = 4096
+ROW_BYTES = 64
+"""Of a reply, at most: a probability takes 8, an input hash 17."""
+
+ERROR_CHARACTERS = 200
+OUT_OF_MEMORY = 71
+"""Exit status of a shadow that met its memory limit."""
+
 _HEAD = struct.Struct(">I")
+_CHUNK = 1 << 20
+
+
+class FrameError(Exception):
+    """What the peer sent is no frame that was asked for."""
+
+
+class TooLargeError(FrameError):
+    """A frame is longer than its limit. It was not read, so nothing more can be read from this peer."""
 
 
 class Request(msgspec.Struct, frozen=True, array_like=True):
@@ -24,45 +42,78 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
-    """The shadow's answer: float64 probabilities as raw bytes, or an error. Batch -1 is the greeting."""
+    """The shadow's answer: float64 probabilities as raw bytes with the hash of every input, or an error."""
 
     batch: int
     p_up: bytes
+    input_hashes: tuple[str, ...]
     error: str
     digest: str
 
 
-GREETING = -1
+class Greeting(msgspec.Struct, frozen=True, array_like=True):
+    """A shadow's first message: the digest of what it loaded or why it could not, and what it gave up by itself."""
+
+    digest: str
+    error: str
+    cage: tuple[str, ...]
 
 
-def request_of(batch: int, inputs: NDArray[np.float32]) -> bytes:
-    """A batch as a frame's body."""
-    return msgspec.msgpack.encode(Request(batch, inputs.shape, inputs.tobytes()))
+def reply_limit(n: int) -> int:
+    """Most bytes of a reply about n rows; an error text fits too."""
+    return GREETING_LIMIT + ROW_BYTES * n
 
 
-def send(connection: socket.socket, body: bytes) -> None:
-    """Write one frame."""
+def send(connection: socket.socket, body: bytes, timeout_s: float | None = None) -> None:
+    """Write one frame.
+
+    Args:
+        connection: One end of a socket pair.
+        body: The message.
+        timeout_s: Longest time for all of it; None waits for ever.
+
+    Raises:
+        TimeoutError: if the peer does not take it in time.
+        OSError: if the peer is gone.
+    """
+    connection.settimeout(timeout_s)
     connection.sendall(_HEAD.pack(len(body)) + body)
 
 
-def receive(connection: socket.socket) -> bytes:
+def receive(connection: socket.socket, limit: int, timeout_s: float | None = None) -> bytes:
     """Read one frame.
+
+    Args:
+        connection: One end of a socket pair.
+        limit: Most bytes of the body.
+        timeout_s: Longest time for all of it; None waits for ever.
 
     Raises:
         EOFError: if the peer is gone.
-        ValueError: if the frame is over the limit.
+        TimeoutError: if it is not there in time.
+        TooLargeError: if the frame is over the limit.
     """
-    (length,) = _HEAD.unpack(_exactly(connection, _HEAD.size))
-    if length > LIMIT:
-        raise ValueError(f"frame of {length} bytes is over the limit of {LIMIT}")
-    return _exactly(connection, length)
+    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    (length,) = _HEAD.unpack(_exactly(connection, _HEAD.size, deadline))
+    if length > limit:
+        raise TooLargeError(f"a frame of {length} bytes, the limit is {limit}")
+    return _exactly(connection, length, deadline)
 
 
-def _exactly(connection: socket.socket, size: int) -> bytes:
+def _exactly(connection: socket.socket, size: int, deadline: float | None) -> bytes:
     chunks = bytearray()
     while len(chunks) < size:
-        chunk = connection.recv(min(size - len(chunks), 1 << 20))
+        if deadline is not None:
+            # Zero would make the socket non-blocking, which is another error.
+            connection.settimeout(max(deadline - time.monotonic(), 1e-6))
+        chunk = connection.recv(min(size - len(chunks), _CHUNK))
         if not chunk:
-            raise EOFError("the peer closed the connection")
+            raise EOFError("it closed the connection")
         chunks += chunk
     return bytes(chunks)
+
+
+def one_line(text: str) -> str:
+    """The first line of a text, cut: what a shadow says of itself ends up in records and logs."""
+    first = text.strip().split("\n", maxsplit=1)[0][:ERROR_CHARACTERS]
+    return "".join(character if character.isprintable() else "?" for character in first)

@@ -8,6 +8,7 @@ from collections.abc import Collection, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantum_trader.core.drift import Reference
 from quantum_trader.core.errors import ArtefactError, ConfigError
 from quantum_trader.core.predictions import DISPLAY_NAMES, MODELS, Role
 from quantum_trader.core.roles import asks_for_vote, assign_role
@@ -37,11 +38,12 @@ class ShadowSpec:
 
 @dataclass(frozen=True)
 class Cast:
-    """Everybody who speaks: voters in breakdown order, and shadows."""
+    """Everybody who speaks: voters in breakdown order, shadows, why, and what their features were in training."""
 
     voters: Mapping[str, OnnxModel]
     shadows: Sequence[ShadowSpec]
     reasons: Mapping[str, str]
+    references: Mapping[str, Reference]
 
 
 def load_cast(specs: Sequence[ModelSpec], granted: Mapping[str, Collection[str]]) -> Cast:
@@ -58,6 +60,7 @@ def load_cast(specs: Sequence[ModelSpec], granted: Mapping[str, Collection[str]]
     voters: dict[str, OnnxModel] = {}
     shadows: list[ShadowSpec] = []
     reasons: dict[str, str] = {}
+    references: dict[str, Reference] = {}
     for spec in sorted(specs, key=lambda spec: MODELS.index(spec.model)):
         try:
             artefact = load_artefact(spec.path)
@@ -66,6 +69,7 @@ def load_cast(specs: Sequence[ModelSpec], granted: Mapping[str, Collection[str]]
                 spec.model, artefact.digest, granted.get(spec.model, ()), spec.flag, schema_known=known
             )
             _check_kind(spec, artefact)
+            references[spec.model] = _reference(artefact)
             if decided.role is Role.VOTER:
                 voters[spec.model] = _ready(artefact)
             else:
@@ -79,13 +83,20 @@ def load_cast(specs: Sequence[ModelSpec], granted: Mapping[str, Collection[str]]
     if not voters:
         detail = "; ".join(f"{model} is {why}" for model, why in reasons.items()) or "no model is configured"
         raise ConfigError(f"no model may vote, so there is nothing to run: {detail}")
-    return Cast(voters, shadows, reasons)
+    return Cast(voters, shadows, reasons, references)
 
 
 def _ready(artefact: Artefact) -> OnnxModel:
     model = OnnxModel(artefact)
     model.warm_up()
     return model
+
+
+def _reference(artefact: Artefact) -> Reference:
+    try:
+        return Reference.of(artefact.manifest.feature_statistics)
+    except ValueError as error:
+        raise ArtefactError(f"artefact {artefact.folder}: {error}") from error
 
 
 def _check_kind(spec: ModelSpec, artefact: Artefact) -> None:

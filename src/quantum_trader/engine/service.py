@@ -1,38 +1,63 @@
 """The service: bars in from the stream, decisions and intents out, one transaction for each batch.
 
-- Start-up and crash recovery are one path: rebuild the windows from acknowledged bars, take over what is pending.
+- Start-up and crash recovery are one path: take the lease, rebuild the windows from acknowledged bars, take over what
+  is pending.
 - A bar is acknowledged in the transaction that publishes its decision, or with the reason why it gets none.
 - Nothing is skipped in silence: warm-up, duplicates, late and malformed bars are counted and logged.
+- A server that stays away or refuses is waited for: the batch in hand is committed when it is back. Only a lease that
+  another engine took ends the loop.
+- Whatever looks on (metrics, alarms) is told after the commit and can neither change nor end anything.
 """
 
 import logging
 import threading
+import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from typing import TypeVar
 
 from quantum_trader.bus.entries import BadEntry, BarEntry
+from quantum_trader.bus.lease import Lease, LeaseLostError
 from quantum_trader.bus.reader import BarReader
-from quantum_trader.bus.writer import CommitBatch, DecisionWriter
-from quantum_trader.core.bars import WINDOW, Arrival, BarWindow, check_bar, interval_ms
+from quantum_trader.bus.writer import CommitBatch, CommitResult, DecisionWriter
+from quantum_trader.core.bars import WINDOW
 from quantum_trader.core.decision import DecisionRecord, Occasion, shadow_votes
-from quantum_trader.core.errors import BarError, format_ms
+from quantum_trader.core.errors import BusError, format_ms
 from quantum_trader.core.intent import build_intent
 from quantum_trader.core.policy import IntentPolicy, VotePolicy
-from quantum_trader.engine.assembly import Assembler
-from quantum_trader.engine.deciding import FeatureBatch, abstentions, decide_batch, feature_batch, with_feature_reasons
+from quantum_trader.engine.deciding import (
+    FeatureBatch,
+    abstentions,
+    decide_batch,
+    feature_batch,
+    with_feature_reasons,
+)
+from quantum_trader.engine.intake import Intake, Ready
 from quantum_trader.engine.loading import Cast
 from quantum_trader.engine.loglines import RateLimit, loaded_line, shadow_line, telemetry_line
+from quantum_trader.engine.oversight import Committed, Oversight, Timing
+from quantum_trader.engine.pulse import Pulse
 from quantum_trader.engine.shadow import ShadowRing
+from quantum_trader.engine.steady_clock import SteadyClock
 
 log = logging.getLogger(__name__)
+
+T = TypeVar("T")
+Pair = tuple[DecisionRecord, Mapping[str, object] | None]
 
 READ_COUNT = 512
 IDLE_MS = 250
 """Longest wait for bars before the loop looks whether it should stop."""
 
-CLOCK_TOLERANCE_MS = 5_000
-"""A bar may close this much after our clock: exchanges and hosts differ, and a refused bar is a hole of 512."""
+AGAIN_S = 1.0
+"""Pause before a server that stayed away for all quick tries is asked again."""
+
+BACKLOG_EVERY_S = 5.0
+"""How often the server is asked how far behind the group is."""
+
+TOLD_EVERY_S = 60.0
+"""How often an outage that goes on is told again."""
 
 
 @dataclass(frozen=True)
@@ -43,21 +68,17 @@ class ServiceConfig:
         symbols: Venue symbols whose bars are decided together.
         timeframe: Of every bar; another one is refused.
         linger_ms: Longest wait for stragglers of one bar time.
-        claim_idle_ms: Pending bars of other consumers are taken over after this long.
+        lease_wait_s: Longest wait at the start for another engine of the group to end.
     """
 
     symbols: Sequence[str]
     timeframe: str
     linger_ms: int
-    claim_idle_ms: int
+    lease_wait_s: float
 
 
-@dataclass(frozen=True)
-class Ready:
-    """A bar whose window is whole."""
-
-    entry: BarEntry
-    window: BarWindow
+class _AbandonedError(Exception):
+    """Told to stop while the server is away."""
 
 
 class Service:
@@ -66,27 +87,25 @@ class Service:
     def __init__(
         self,
         config: ServiceConfig,
-        reader: BarReader,
-        writer: DecisionWriter,
+        bus: tuple[Lease, BarReader, DecisionWriter],
         cast: Cast,
         shadows: ShadowRing,
         policies: tuple[VotePolicy, IntentPolicy],
-        *,
-        now_us: Callable[[], int],
+        clock: SteadyClock,
+        onlookers: tuple[Pulse, Oversight],
     ) -> None:
         self._config = config
-        self._reader = reader
-        self._writer = writer
+        self._lease, self._reader, self._writer = bus
         self._cast = cast
         self._shadows = shadows
         self._vote_policy, self._intent_policy = policies
-        self._now_us = now_us
+        self._clock = clock
+        self._pulse, self._oversight = onlookers
         self._stop = threading.Event()
-        interval = interval_ms(config.timeframe)
-        self._windows = {symbol: BarWindow(symbol, interval) for symbol in config.symbols}
-        self._assembler: Assembler[BarEntry] = Assembler(config.symbols, config.linger_ms)
+        self._intake = Intake(config.symbols, config.timeframe, config.linger_ms, clock.now_ms)
         self._shadow_lines = RateLimit()
         self._batch = 0
+        self._backlog_due = 0.0
         self.counts: Counter[str] = Counter()
 
     def stop(self) -> None:
@@ -94,116 +113,149 @@ class Service:
         self._stop.set()
 
     def run(self, on_ready: Callable[[], None]) -> None:
-        """Recover, get ready, decide until stopped."""
-        self._announce()
-        self._reader.ensure_group()
-        self._rebuild_windows()
-        on_ready()
-        self._take(self._reader.claim(self._config.claim_idle_ms))
-        while not self._stop.is_set():
-            self._decide_due()
-            wait = self._assembler.wait_ms(self._now_us() // 1000, IDLE_MS)
-            self._take(self._reader.read(READ_COUNT, block_ms=max(wait, 1)))
-        self._decide_due()
+        """Recover, get ready, decide until stopped.
+
+        Raises:
+            LeaseLostError: if another engine took the lease.
+            QuantumError: if the start does not succeed; after it, a server that stays away is waited for.
+        """
+        try:
+            if self._recover():
+                on_ready()
+                self._pulse.ready()
+                self._loop()
+        except _AbandonedError:
+            log.error("stopped while the stream server is away: what is not committed is decided after the next start")
+        except LeaseLostError as error:
+            self._oversight.lease_lost(str(error), self._clock.now_us())
+            raise
+        finally:
+            self._pulse.stopping()
         log.info("stopped: %s", ", ".join(f"{name}={n}" for name, n in sorted(self.counts.items())) or "nothing to do")
 
-    def _announce(self) -> None:
+    def _recover(self) -> bool:
+        """Everything before the first new bar; False if it was told to stop while it waited for the lease."""
         for model in self._cast.voters:
             log.info(loaded_line(model, self._vote_policy.weights[model]))
         for model, reason in self._cast.reasons.items():
             log.info("role of %s is %s", model, reason)
+        self._pulse.hindered("waiting for the lease of its group")
+        if not self._lease.wait(self._config.lease_wait_s, self._stopped):
+            return False
+        self._reader.ensure_group()
+        self._intake.rebuild(self._reader.history(WINDOW, symbols=self._config.symbols))
+        # Nobody else holds the lease, so nobody else decides what other consumers have left lying.
+        self._take(self._reader.claim(0))
+        return True
 
-    def _rebuild_windows(self) -> None:
-        entries = self._reader.history(WINDOW, symbols=self._config.symbols)
-        for entry in entries:
-            window = self._windows.get(entry.bar.symbol)
-            if window is not None and entry.timeframe == self._config.timeframe:
-                window.push(entry.bar)
-        counts = ", ".join(f"{symbol} {window.count}" for symbol, window in self._windows.items())
-        log.info("windows rebuilt from the stream: %s of %d bars", counts, WINDOW)
+    def _loop(self) -> None:
+        while not self._stop.is_set():
+            self._decide_due()
+            self._clock.now_us()
+            self._oversight.turned(self._clock)
+            self._ask_backlog()
+            self._take(self._through(self._read))
+        self._decide_due()
+
+    def _ask_backlog(self) -> None:
+        if time.monotonic() >= self._backlog_due:
+            self._backlog_due = time.monotonic() + BACKLOG_EVERY_S
+            unread, pending = self._through(self._reader.backlog)
+            self._oversight.backlog(unread, pending)
+            if pending > self._intake.waiting:
+                # An engine that lost its lease while it read has left something lying.
+                self._take(self._through(lambda: self._reader.claim(0)))
+
+    def _stopped(self) -> bool:
+        self._pulse.turned()
+        return self._stop.is_set()
+
+    def _read(self) -> list[BarEntry | BadEntry]:
+        self._lease.keep()
+        return self._reader.read(READ_COUNT, block_ms=max(self._intake.wait_ms(IDLE_MS), 1))
+
+    def _through(self, attempt: Callable[[], T]) -> T:
+        """Run what may be repeated until the server lets it through.
+
+        Raises:
+            _AbandonedError: if told to stop before. Nothing may be committed after that: a later decision would
+                overtake this one, and its guard would refuse it for ever.
+        """
+        began = told = time.monotonic() - TOLD_EVERY_S
+        while True:
+            self._pulse.turned()
+            try:
+                result = attempt()
+            except LeaseLostError:
+                raise
+            except BusError as error:
+                self._pulse.hindered(str(error))
+                if time.monotonic() - told >= TOLD_EVERY_S:
+                    told = time.monotonic()
+                    log.error("%s; trying again until it works", error)
+            else:
+                if told != began:
+                    log.warning("the stream server works again")
+                self._pulse.bus_answered()
+                return result
+            if self._stop.wait(AGAIN_S):
+                raise _AbandonedError
 
     def _take(self, entries: Sequence[BarEntry | BadEntry]) -> None:
-        now_ms = self._now_us() // 1000
-        refused = []
-        for entry in entries:
-            rule = self._refusal(entry, now_ms)
-            if rule is not None:
-                self.counts["refused"] += 1
-                log.error("bar refused, entry %s: %s", entry.entry_id, rule)
-                refused.append(entry.entry_id)
+        refused = self._intake.take(entries)
         if refused:
-            self._commit(refused, [])
+            self._ended("refused", len(refused))
+            self._commit(refused)
 
-    def _refusal(self, entry: BarEntry | BadEntry, now_ms: int) -> str | None:
-        """Why a bar cannot be decided; None if it was accepted."""
-        if isinstance(entry, BadEntry):
-            return str(entry.error)
-        bar = entry.bar
-        if bar.symbol not in self._windows:
-            return f"{bar.symbol} is not configured (symbols: {', '.join(self._windows)})"
-        if entry.timeframe != self._config.timeframe:
-            return f"{bar.symbol} has timeframe {entry.timeframe}, configured is {self._config.timeframe}"
-        try:
-            check_bar(bar, now_ms + CLOCK_TOLERANCE_MS)
-        except BarError as error:
-            return str(error)
-        if not self._assembler.add(bar.symbol, bar.ts_open, entry, now_ms):
-            return str(BarError(bar.symbol, bar.ts_open, "duplicate: the same bar is waiting already"))
-        return None
+    def _ended(self, fate: str, n: int) -> None:
+        self.counts[fate] += n
+        self._oversight.bars(fate, n)
 
     def _decide_due(self) -> None:
-        for group in self._assembler.release(self._now_us() // 1000):
-            self._decide_group(list(group.items.values()))
+        for group in self._intake.due():
+            for fate, n in group.fates.items():
+                self._ended(fate, n)
+            for missing in group.gaps:
+                self.counts["gaps"] += 1
+                self._oversight.gap(missing)
+            if group.ready:
+                self._decide(group.ready, group.entry_ids)
+            else:
+                self._commit(group.entry_ids)
 
-    def _decide_group(self, entries: Sequence[BarEntry]) -> None:
-        ready = []
-        for entry in sorted(entries, key=lambda entry: entry.bar.symbol):
-            window = self._push(entry)
-            if window is not None:
-                ready.append(Ready(entry, window))
-        records = self._decide_ready(ready) if ready else []
-        self._commit([entry.entry_id for entry in entries], records)
-
-    def _push(self, entry: BarEntry) -> BarWindow | None:
-        """The bar's window if it is whole now; otherwise the bar is counted under the reason why it is not."""
-        bar = entry.bar
-        window = self._windows[bar.symbol]
-        arrival, gap = window.push(bar)
-        if gap is not None:
-            self.counts["gaps"] += 1
-            log.warning(
-                "gap: %s misses %d bars from %s; predictions wait for %d whole bars",
-                *(bar.symbol, gap.missing, format_ms(gap.ts_first), WINDOW),
-            )
-        if arrival is not Arrival.APPENDED:
-            self.counts[arrival.value] += 1
-            log.warning("bar dropped: %s", BarError(bar.symbol, bar.ts_open, arrival.value.replace("_", " ")))
-            return None
-        if not window.ready:
-            self.counts["warming_up"] += 1
-            return None
-        return window
-
-    def _decide_ready(self, ready: Sequence[Ready]) -> list[DecisionRecord]:
+    def _decide(self, ready: Sequence[Ready], entry_ids: Sequence[str]) -> None:
+        began = time.perf_counter()
         batch = feature_batch([item.window.matrix() for item in ready])
         self._batch += 1
         self._shadows.submit(self._batch, batch)
         occasion = self._occasion(ready, batch)
         decisions, outputs = decide_batch(occasion, batch, self._cast.voters, self._vote_policy)
+        decided = time.perf_counter()
         answers = {
             name: shadow_votes(with_feature_reasons(output, batch))
             for name, output in self._shadows.collect(self._batch, len(ready)).items()
         }
-        ts_decision = self._now_us() // 1000
-        return [
+        waited = time.perf_counter()
+        now_us = self._clock.now_us()
+        records = [
             DecisionRecord(
                 decision=decision,
                 shadows={name: votes[i] for name, votes in answers.items()},
                 reasons=abstentions(i, outputs),
-                ts_decision=ts_decision,
+                ts_decision=now_us // 1000,
             )
             for i, decision in enumerate(decisions)
         ]
+        pairs: list[Pair] = [
+            (record, build_intent(record.decision, record.shadows, self._intent_policy, now_us)) for record in records
+        ]
+        result = self._commit(entry_ids, pairs, now_us)
+        timing = Timing(decided - began, waited - decided, time.perf_counter() - waited)
+        bar_ids = [item.entry.entry_id for item in ready]
+        self._tell(pairs, result, now_us // 1000)
+        self._oversight.committed(
+            Committed(batch.rows, pairs, bar_ids, frozenset(result.written), timing, self._clock.now_us())
+        )
 
     def _occasion(self, ready: Sequence[Ready], batch: FeatureBatch) -> Occasion:
         bars = [item.entry.bar for item in ready]
@@ -217,32 +269,27 @@ class Service:
             input_hashes=batch.input_hashes,
         )
 
-    def _commit(self, entry_ids: Sequence[str], records: Sequence[DecisionRecord]) -> None:
-        now_us = self._now_us()
-        pairs = []
-        for record in records:
-            intent = build_intent(record.decision, record.shadows, self._intent_policy, now_us)
-            pairs.append((record, intent))
-            self._log_record(record, intent, now_us // 1000)
-        result = self._writer.commit(
-            CommitBatch(entry_ids=entry_ids, group=self._reader.group, records=pairs, now_us=now_us)
-        )
+    def _commit(self, entry_ids: Sequence[str], pairs: Sequence[Pair] = (), now_us: int | None = None) -> CommitResult:
+        """Write and acknowledge, however long the server stays away."""
+        at_us = self._clock.now_us() if now_us is None else now_us
+        batch = CommitBatch(entry_ids=entry_ids, group=self._reader.group, records=pairs, now_us=at_us)
+        return self._through(lambda: self._writer.commit(batch))
+
+    def _tell(self, pairs: Sequence[Pair], result: CommitResult, now_ms: int) -> None:
+        """Count and log what was written."""
         written = set(result.written)
         self.counts["decisions"] += len(written)
         self.counts["decided_before"] += len(result.refused)
-        self.counts["intents"] += sum(
-            intent is not None and record.decision.decision_id in written for record, intent in pairs
-        )
-
-    def _log_record(self, record: DecisionRecord, intent: Mapping[str, object] | None, now_ms: int) -> None:
-        symbol = record.decision.symbol
-        for model, vote in record.shadows.items():
-            if self._shadow_lines.allows((model, symbol), now_ms):
-                log.info(shadow_line(model, symbol, vote))
-        if intent is not None:
-            log.info(_telemetry(record, intent))
-        for model, reason in record.reasons.items():
-            log.error("%s abstains on %s at %s: %s", model, symbol, format_ms(record.decision.ts_close), reason)
+        for record, intent in pairs:
+            decision = record.decision
+            for model, vote in record.shadows.items():
+                if self._shadow_lines.allows((model, decision.symbol), now_ms):
+                    log.info(shadow_line(model, decision.symbol, vote))
+            if intent is not None:
+                self.counts["intents"] += decision.decision_id in written
+                log.info(_telemetry(record, intent))
+            for model, reason in record.reasons.items():
+                log.error("%s abstains on %s at %s: %s", model, decision.symbol, format_ms(decision.ts_close), reason)
 
 
 def _telemetry(record: DecisionRecord, intent: Mapping[str, object]) -> str:

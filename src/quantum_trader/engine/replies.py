@@ -1,0 +1,96 @@
+"""From a shadow's bytes to a recorded answer: whatever it sends, the result is values, or one status with its cause.
+
+- An error it reports is FAILED: error.
+- Another batch's number, or bytes that are no reply, is REFUSED: shape, and ends its process: nothing it says later
+  could be told apart.
+- Another artefact's digest is REFUSED: digest; another number of values or hashes than rows is REFUSED: shape.
+- A row whose input hash is not that of what was sent is REFUSED: input.
+- A row that is NaN, infinite or outside [0, 1] is REFUSED with that cause.
+"""
+
+from dataclasses import dataclass, replace
+
+import msgspec
+import numpy as np
+
+from quantum_trader.core.predictions import Cause, ModelOutput, Status, Thresholds, because
+from quantum_trader.engine.frames import FrameError, Reply, one_line
+
+_decoder = msgspec.msgpack.Decoder(Reply)
+_HEXADECIMAL = frozenset("0123456789abcdef")
+_HASH_LENGTH = 16
+
+
+@dataclass(frozen=True, slots=True)
+class Miss:
+    """Why there is no answer to a whole batch."""
+
+    status: Status
+    reason: str
+
+    def output(self, n: int, artefact: str) -> ModelOutput:
+        """The same as a model's output of n rows."""
+        return ModelOutput.none(n, self.status, artefact, self.reason)
+
+
+@dataclass(frozen=True, slots=True)
+class Asked:
+    """What was sent: the batch's number and the hash of each of its rows' inputs."""
+
+    number: int
+    input_hashes: tuple[str, ...]
+
+
+@dataclass(frozen=True, slots=True)
+class Expected:
+    """Whose answers are awaited: the digest of the artefact and its thresholds."""
+
+    digest: str
+    thresholds: Thresholds
+
+
+def read_reply(body: bytes, asked: Asked, expected: Expected) -> ModelOutput | Miss:
+    """Judge one reply.
+
+    Raises:
+        FrameError: if the bytes are no reply to this batch; the process that sent them is of no more use.
+    """
+    try:
+        reply = _decoder.decode(body)
+    except (msgspec.MsgspecError, UnicodeDecodeError) as error:
+        raise FrameError(f"its {len(body)} bytes are no reply ({one_line(str(error))})") from error
+    if reply.batch != asked.number:
+        raise FrameError(f"it answered batch {reply.batch}, asked was {asked.number}")
+    if reply.error:
+        return Miss(Status.FAILED, because(Cause.ERROR, one_line(reply.error)))
+    if reply.digest != expected.digest:
+        return Miss(Status.REFUSED, because(Cause.DIGEST, f"it runs artefact {one_line(reply.digest)[:16]}"))
+    n = len(asked.input_hashes)
+    if len(reply.p_up) != 8 * n:
+        return Miss(Status.REFUSED, because(Cause.SHAPE, f"{_values(reply.p_up)} for {n} symbols"))
+    if len(reply.input_hashes) != n:
+        return Miss(Status.REFUSED, because(Cause.SHAPE, f"{len(reply.input_hashes)} input hashes for {n} symbols"))
+    return _values_of(reply, asked, expected)
+
+
+def _values(raw: bytes) -> str:
+    values, rest = divmod(len(raw), 8)
+    return f"{len(raw)} bytes" if rest else f"{values} values"
+
+
+def _values_of(reply: Reply, asked: Asked, expected: Expected) -> ModelOutput:
+    said = tuple(text if _is_hash(text) else "" for text in reply.input_hashes)
+    p_up = np.frombuffer(reply.p_up, dtype=np.float64)
+    if said == asked.input_hashes:
+        return ModelOutput.of(p_up, expected.thresholds, expected.digest, said)
+    other = [ours != theirs for ours, theirs in zip(asked.input_hashes, said, strict=True)]
+    output = ModelOutput.of(np.where(other, np.nan, p_up), expected.thresholds, expected.digest, said)
+    reasons = tuple(
+        because(Cause.INPUT, f"it saw {theirs or 'no input'}, given was {ours}") if differs else reason
+        for ours, theirs, differs, reason in zip(asked.input_hashes, said, other, output.reasons, strict=True)
+    )
+    return replace(output, reasons=reasons)
+
+
+def _is_hash(text: str) -> bool:
+    return len(text) == _HASH_LENGTH and _HEXADECIMAL.issuperset(text)

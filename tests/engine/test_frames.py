@@ -1,0 +1,79 @@
+"""Frames over a real socket pair: whole or refused, and never past their limit or their time."""
+
+import socket
+import threading
+from collections.abc import Iterator
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantum_trader.engine.frames import (
+    ERROR_CHARACTERS,
+    TooLargeError,
+    one_line,
+    receive,
+    reply_limit,
+    send,
+)
+
+Pair = tuple[socket.socket, socket.socket]
+
+
+@pytest.fixture
+def pair() -> Iterator[Pair]:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        yield ours, theirs
+
+
+@given(bodies=st.lists(st.binary(max_size=4000), max_size=5))
+def test_frames_arrive_as_they_were_sent(bodies: list[bytes]) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        for body in bodies:
+            send(theirs, body)
+        assert [receive(ours, 4000) for _ in bodies] == bodies
+
+
+def test_a_large_frame_arrives_in_pieces(pair: Pair) -> None:
+    body = bytes(range(256)) * 20_000
+    sender = threading.Thread(target=send, args=(pair[1], body))
+    sender.start()
+    assert receive(pair[0], len(body), 10.0) == body
+    sender.join()
+
+
+def test_a_frame_over_its_limit_is_not_read(pair: Pair) -> None:
+    pair[1].sendall((10 * 2**20).to_bytes(4, "big") + b"beginning")
+    with pytest.raises(TooLargeError, match="a frame of 10485760 bytes, the limit is 4416"):
+        receive(pair[0], reply_limit(5))
+    assert pair[0].recv(100) == b"beginning"
+
+
+def test_an_end_in_the_middle_is_an_end_of_file(pair: Pair) -> None:
+    pair[1].sendall((100).to_bytes(4, "big") + b"half")
+    pair[1].close()
+    with pytest.raises(EOFError):
+        receive(pair[0], 1000)
+
+
+@pytest.mark.parametrize("sent", [b"", b"\x00", (100).to_bytes(4, "big") + b"half"])
+def test_what_does_not_come_whole_in_time_is_a_timeout(pair: Pair, sent: bytes) -> None:
+    pair[1].sendall(sent)
+    with pytest.raises(TimeoutError):
+        receive(pair[0], 1000, 0.05)
+    with pytest.raises(TimeoutError):
+        receive(pair[0], 1000, 0.0)
+
+
+def test_a_peer_that_takes_nothing_is_a_timeout(pair: Pair) -> None:
+    with pytest.raises(TimeoutError):
+        send(pair[0], b"x" * 2**24, 0.05)
+
+
+@given(text=st.text(max_size=600))
+def test_what_a_shadow_says_is_one_short_printable_line(text: str) -> None:
+    line = one_line(text)
+    assert len(line) <= ERROR_CHARACTERS
+    assert line.isprintable()
