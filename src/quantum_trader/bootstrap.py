@@ -3,6 +3,7 @@
 import contextlib
 import logging
 import os
+import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
@@ -23,7 +24,7 @@ from quantum_trader.bus.reader import BarReader, DecisionReader
 from quantum_trader.bus.tail import DecisionTail
 from quantum_trader.bus.writer import BarWriter, DecisionWriter, LifecycleWriter
 from quantum_trader.clock import now_us
-from quantum_trader.core.errors import BusError, ConfigError
+from quantum_trader.core.errors import BusError, ConfigError, QuantumError
 from quantum_trader.core.features import SCHEMA
 from quantum_trader.core.honesty import Honesty
 from quantum_trader.core.policy import VotePolicy
@@ -134,6 +135,30 @@ def wire_service(settings: Settings, shadow_program: Sequence[str] = WORKER) -> 
             SteadyClock(now_us, lambda: time.monotonic_ns() // 1000),
             (Pulse(vitals, notifier), oversight),
         )
+
+
+def run_engine(settings: Settings, shadow_program: Sequence[str] = WORKER) -> bool:
+    """Run the engine until SIGTERM or SIGINT; False if it ended with an error, which is then in its log.
+
+    Args:
+        settings: Resolved.
+        shadow_program: As in `wire_service`.
+    """
+    configure_logging(settings.log_format)
+    try:
+        with ReadyFile(settings.ready_file) as ready_file, wire_service(settings, shadow_program) as service:
+            for number in (signal.SIGTERM, signal.SIGINT):
+                signal.signal(number, lambda *_: service.stop())
+
+            def ready() -> None:
+                log.info("READY: every voter is loaded and has predicted once")
+                ready_file.write()
+
+            service.run(ready)
+    except QuantumError as error:
+        log.critical("%s", error)
+        return False
+    return True
 
 
 def _running(cast: Cast, policy: VotePolicy) -> Running:

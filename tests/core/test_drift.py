@@ -6,6 +6,8 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from numpy.typing import NDArray
+from tests.core.honest import SYMBOLS, Stats, reference, rows_of, served, statistics_of
+from tests.core.strategies import real_series
 
 from quantum_trader.core.bars import WINDOW
 from quantum_trader.core.drift import (
@@ -20,8 +22,6 @@ from quantum_trader.core.drift import (
     Reference,
 )
 from quantum_trader.core.features import SCHEMA, SEQUENCE_NAMES, Float32Array
-from tests.core.honest import SYMBOLS, Stats, reference, rows_of, served, statistics_of
-from tests.core.strategies import real_series
 
 F = len(SCHEMA.names)
 HERE = SCHEMA.names.index
@@ -200,8 +200,8 @@ FAULTS: dict[str, Fault] = {
     "std_24 x 100": scaled("std_24", 100),
     "rsi_14 x 100": scaled("rsi_14", 100),
     "rsi_14 and macd swapped": swapped("rsi_14", "macd"),
-    "ret_1 and ema_200 swapped": swapped("ret_1", "ret_288"),
-    "volume_20 and bb_position swapped": swapped("volume_20", "atr_14"),
+    "ret_1 and adx_14 swapped": swapped("ret_1", "adx_14"),
+    "volume_20 and atr_14 swapped": swapped("volume_20", "atr_14"),
 }
 
 

@@ -48,3 +48,38 @@ def test_demo_tells_the_whole_story(tmp_path: Path) -> None:
     assert all(intent["artefacts"] == digests for intent in intents)
     grants = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
     assert {grant["artefact"] for grant in grants} == set(digests.values()) - {digests["patchtst"]}
+
+
+@pytest.mark.slow
+def test_demo_catches_a_model_that_is_fed_one_constant_sequence(tmp_path: Path) -> None:
+    """The failure that made a production model answer the same for every symbol for 19 hours."""
+    result = subprocess.run(
+        [
+            *(sys.executable, "-m", "quantum_trader.cli.main", "demo", "--rogue", "constant-input"),
+            *("--out", "demo", "--train-bars", "3500", "--service-bars", "60"),
+        ],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=550,
+    )
+    assert result.returncode == 0, result.stdout + result.stderr
+    shown = " ".join(result.stdout.split())
+    assert "gave the same 300 decisions, byte for byte" in shown
+    assert "it predicted on 1 different inputs; the market gave 300" in shown
+    assert "ALARM shadow-input" in shown
+    assert "ALARM constant-input" in shown
+    assert "caught at bar" in shown
+
+
+def test_an_unknown_rogue_is_one_line(tmp_path: Path) -> None:
+    result = subprocess.run(
+        [sys.executable, "-m", "quantum_trader.cli.main", "demo", "--rogue", "nobody", "--out", "demo"],
+        capture_output=True,
+        text=True,
+        cwd=tmp_path,
+        timeout=60,
+    )
+    assert result.returncode == 1
+    assert result.stderr.startswith("quantum: rogue nobody: unknown, expected one of ")
+    assert not (tmp_path / "demo").exists()

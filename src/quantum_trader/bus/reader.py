@@ -19,7 +19,7 @@ from quantum_trader.bus.entries import DELETED, BadEntry, BarEntry, bar_entry
 from quantum_trader.bus.history import handled_bars, pending_ids
 from quantum_trader.bus.names import StreamNames
 from quantum_trader.bus.session import Session, require_stream
-from quantum_trader.bus.wire import decode_intent, decode_record, pair_up
+from quantum_trader.bus.wire import LifecycleEvent, decode_intent, decode_lifecycle, decode_record, pair_up
 from quantum_trader.core.bars import WINDOW, Bar
 from quantum_trader.core.decision import DecisionRecord
 from quantum_trader.core.errors import WireError
@@ -266,6 +266,24 @@ class DecisionReader:
                 timestamp = fields.get(b"timestamp", b"").decode()
                 found.append(IntentEntry(entry_id.decode(), timestamp, decode_intent(fields)))
         return found
+
+    def lifecycle(self) -> Iterator[tuple[int, LifecycleEvent]]:
+        """Lifecycle events, oldest first, each with the time when it reached the stream, milliseconds.
+
+        Raises:
+            WireError: at an entry that is none, naming its id.
+            BusError: if the server stays away or refuses.
+        """
+        start = "-"
+        while True:
+            page = self._range("XRANGE", self._names.lifecycle, start, "+", self._page)
+            for entry_id, flat in page:
+                with _named(entry_id):
+                    event = decode_lifecycle(pair_up(flat))
+                yield int(entry_id.partition(b"-")[0]), event
+            if len(page) < self._page:
+                return
+            start = f"({page[-1][0].decode()}"
 
     def close(self) -> None:
         """Give the connection back."""

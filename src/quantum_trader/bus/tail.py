@@ -20,7 +20,7 @@ import redis
 
 from quantum_trader.bus.entries import DELETED
 from quantum_trader.bus.names import StreamNames
-from quantum_trader.bus.session import Session, require_stream
+from quantum_trader.bus.session import Command, Session, require_stream
 from quantum_trader.bus.wire import decode_record, pair_up
 from quantum_trader.core.decision import DecisionRecord
 from quantum_trader.core.errors import ConfigError, WireError
@@ -85,9 +85,10 @@ class DecisionTail:
     def __init__(self, client: redis.Redis, names: StreamNames, group: str, consumer: str) -> None:
         self._key, self._group, self._consumer = names.decisions, group, consumer
         self._session = Session(client)
-        self._handed: set[str] = set()
-        # Where to go on among what this consumer owns; None once it is known that nothing there is unseen.
-        self._cursor: str | None = NOTHING
+        # A group gives its entries in the order of their ids, and to nobody else: one id says what was handed out.
+        self._last = NOTHING
+        # True while this consumer may own entries behind it that it never saw.
+        self._unseen = True
         self._told: Trimmed | None = None
 
     def open(self) -> None:
@@ -119,7 +120,6 @@ class DecisionTail:
             part = entry_ids[start : start + _PAGE]
             command = ("XACK", self._key, self._group, *part)
             self._session.persist(f"acknowledging entries of {self._key}", partial(self._session.one, *command))
-            self._handed.difference_update(part)
 
     def close(self) -> None:
         """Give the connection back."""
@@ -146,21 +146,26 @@ class DecisionTail:
             )
 
     def _read(self, count: int) -> TailPage:
-        while self._cursor is not None:
-            found = self._owned_unseen(self._cursor, count)
-            if found:
-                return TailPage(found)
+        if self._unseen:
+            reply = self._session.one(*self._command(count, self._last))
+            if reply and reply[0][1]:
+                return TailPage(self._hand_out(reply))
+            self._unseen = False
         look = (("XINFO", "STREAM", self._key), ("XINFO", "GROUPS", self._key))
-        new = self._news(*self._session.call(*look))
+        stream, groups = self._session.call(*look)
+        new = self._news(stream, groups)
         if new is not None:
             return TailPage((), new)
-        # Until the reply is here, entries may be owned that nobody has seen.
-        self._cursor = NOTHING
-        stream, groups, reply = self._transaction(
-            *look, ("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", count, "STREAMS", self._key, ">")
-        )
-        self._cursor = None
-        return TailPage(self._hand_out(reply[0][1] if reply else ()), self._news(stream, groups))
+        if _order(self._group_row(groups)[b"last-delivered-id"].decode()) < _order(self._last):
+            # The group was made anew: it gives everything again.
+            self._last = NOTHING
+        self._unseen = True
+        stream, groups, reply = self._transaction(*look, self._command(count, ">"))
+        self._unseen = False
+        return TailPage(self._hand_out(reply), self._news(stream, groups))
+
+    def _command(self, count: int, after: str) -> Command:
+        return ("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", count, "STREAMS", self._key, after)
 
     def _news(self, stream: Sequence[Any], groups: Iterable[Any]) -> Trimmed | None:
         """What is missing and was not told yet."""
@@ -169,30 +174,27 @@ class DecisionTail:
         self._told = found
         return new
 
-    def _transaction(self, *commands: tuple[str | bytes | int, ...]) -> list[Any]:
+    def _transaction(self, *commands: Command) -> list[Any]:
         done: list[Any] = self._session.call(("MULTI",), *commands, ("EXEC",))[-1]
         for reply in done:
             if isinstance(reply, redis.ResponseError):
                 raise reply
         return done
 
-    def _owned_unseen(self, after: str, count: int) -> tuple[TailEntry, ...]:
-        reply = self._session.one(
-            *("XREADGROUP", "GROUP", self._group, self._consumer, "COUNT", count, "STREAMS", self._key, after)
-        )
-        page = reply[0][1] if reply else []
-        self._cursor = page[-1][0].decode() if page else None
-        return self._hand_out([entry for entry in page if entry[0].decode() not in self._handed])
-
-    def _hand_out(self, raw: Iterable[Any]) -> tuple[TailEntry, ...]:
-        entries = tuple(_entry(entry_id.decode(), flat) for entry_id, flat in raw)
-        self._handed.update(entry.entry_id for entry in entries)
+    def _hand_out(self, reply: Any) -> tuple[TailEntry, ...]:
+        entries = tuple(_entry(entry_id.decode(), flat) for entry_id, flat in (reply[0][1] if reply else ()))
+        if entries:
+            self._last = entries[-1].entry_id
         return entries
 
+    def _group_row(self, groups: Iterable[Any]) -> dict[bytes, Any]:
+        for row in map(_pairs, groups):
+            if row[b"name"] == self._group.encode():
+                return row
+        raise redis.ResponseError(f"NOGROUP {self._key} has no group {self._group} (was the server emptied?)")
+
     def _trimmed(self, stream: dict[bytes, Any], groups: Iterable[Any]) -> Trimmed | None:
-        group = next((row for row in map(_pairs, groups) if row[b"name"] == self._group.encode()), None)
-        if group is None:
-            raise redis.ResponseError(f"NOGROUP {self._key} has no group {self._group} (was the server emptied?)")
+        group = self._group_row(groups)
         after = group[b"last-delivered-id"].decode()
         before = stream[b"first-entry"][0].decode() if stream[b"first-entry"] else ""
         gone = stream[b"entries-added"] - stream[b"length"]

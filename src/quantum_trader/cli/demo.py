@@ -10,16 +10,22 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quantum_trader.cli.finish import Finish
+
 if TYPE_CHECKING:
     from rich.console import Console
 
     from quantum_trader.cli.demo_service import ServiceRun
     from quantum_trader.core.bars import BarSeries
+    from quantum_trader.engine.faults import Fault
     from quantum_trader.release.init import Release
 
 TRAIN_BARS = 9_000
 SERVICE_BARS = 2_016
 """Seven days of 5-minute bars: the observation that the operator's runbook asks for."""
+
+ROGUE_BARS = 288
+"""One day: a rogue is caught within hours."""
 
 DEMO_EDGE = 0.12
 """Planted momentum of the simulated market, about what trees find with an AUC of 0.57; real 5-minute bars give less."""
@@ -32,16 +38,26 @@ def demo(
     out: Annotated[Path, typer.Option(help="Folder for everything that the demo makes.")] = Path("demo-out"),
     seed: Annotated[int, typer.Option(help="Of the simulator and the training.")] = 20260101,
     train_bars: Annotated[int, typer.Option(help="Bars of each symbol to train on.")] = TRAIN_BARS,
-    service_bars: Annotated[int, typer.Option(help="Bars of each symbol that the service decides.")] = SERVICE_BARS,
+    service_bars: Annotated[
+        int | None, typer.Option(help="Bars of each symbol that the service decides; a week, with a rogue a day.")
+    ] = None,
+    rogue: Annotated[
+        str | None,
+        typer.Option(help="Plant a fault in the shadow's process and see it caught: constant-input, nan, sleeping ..."),
+    ] = None,
 ) -> None:
     """Train four models on the first part of the bars, let the real service decide the rest, judge, report.
 
     XGBoost, LightGBM and N-HiTS vote, PatchTST watches from the shadow. Everything runs on this machine: a Valkey
     server of its own, the engine as a process, bars and intents through its streams. Nothing is sent anywhere.
+
+    --rogue constant-input feeds the shadow one constant sequence, as a production system did for 19 hours.
     """
     from rich.console import Console
 
     from quantum_trader.clock import now_utc
+
+    fault = None if rogue is None else _fault(rogue)
 
     # In a pipe rich assumes 80 columns, too few for the tables.
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
@@ -49,11 +65,18 @@ def demo(
     now = now_utc()
     folder = out / f"run_{now:%Y%m%d_%H%M%S}"
     folder.mkdir(parents=True)
-    train, service = _bars(console, bars, seed, train_bars, service_bars)
+    train, service = _bars(console, bars, seed, train_bars, service_bars or (ROGUE_BARS if fault else SERVICE_BARS))
     _train(console, train, folder / "models", seed, now)
     release = _initialise(console, folder, now)
-    run = _serve(console, service, release, folder)
+    run = _serve(console, service, release, folder, fault)
     note = _replay_equals(console, service, release, run)
+    if fault is not None:
+        from quantum_trader.cli.demo_rogue import caught
+
+        if not caught(console, run, fault, "patchtst"):
+            raise Finish(1)
+        console.print(f"\ndone in {time.monotonic() - started:.0f} s; the engine's log is {folder / 'engine.log'}")
+        return
     _judge(console, service, run, folder, simulated=bars is None, note=note)
     console.print(f"\ndone in {time.monotonic() - started:.0f} s")
 
@@ -156,12 +179,24 @@ def _initialise(console: "Console", folder: Path, now: datetime) -> "Release":
     return release
 
 
-def _serve(console: "Console", bars: "Mapping[str, BarSeries]", release: "Release", folder: Path) -> "ServiceRun":
+def _fault(name: str) -> "Fault":
+    from quantum_trader.core.errors import ConfigError
+    from quantum_trader.engine.faults import Fault
+
+    known = [fault.value for fault in Fault if fault not in (Fault.HEALTHY, Fault.ESCAPING, Fault.EXIT_IN_IMPORT)]
+    if name not in known:
+        raise ConfigError(f"rogue {name}: unknown, expected one of {', '.join(known)}")
+    return Fault(name)
+
+
+def _serve(
+    console: "Console", bars: "Mapping[str, BarSeries]", release: "Release", folder: Path, fault: "Fault | None"
+) -> "ServiceRun":
     from quantum_trader.cli.demo_service import expected_decisions, run_service
 
     expected = expected_decisions(bars)
     with _bar(console, "service deciding") as report:
-        run = run_service(bars, release.env_file, folder, lambda done: report(done, expected))
+        run = run_service(bars, release.env_file, folder, lambda done: report(done, expected), fault)
     console.print(
         f"service   {len(run.records):,} of {expected:,} decisions and {len(run.intents):,} intents in "
         f"{run.deciding_s:.1f} s through the stream (start to ready {run.start_to_ready_s:.1f} s)"

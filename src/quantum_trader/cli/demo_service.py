@@ -1,36 +1,47 @@
 """The demo's service part: a real server, the real engine process, bars through the stream, decisions back."""
 
-import contextlib
-import os
 import subprocess
-import sys
 import time
-from collections.abc import Callable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
 from quantum_trader.bootstrap import wire_bar_writer, wire_decision_reader
 from quantum_trader.bus.embedded import EmbeddedServer
+from quantum_trader.cli.engine_process import engine_process, wait_for, without_settings
 from quantum_trader.clock import now_us
 from quantum_trader.core.bars import WINDOW, BarSeries, timeframe_name
 from quantum_trader.core.decision import DecisionRecord
 from quantum_trader.core.errors import QuantumError
+from quantum_trader.engine.faults import Fault
 from quantum_trader.market.merge import in_time_order
 from quantum_trader.settings import Settings, load_settings
 
 READY_TIMEOUT_S = 60.0
 STALL_TIMEOUT_S = 60.0
-STOP_TIMEOUT_S = 30.0
 BATCH_BARS = 1000
 SHADOW_IS_UP = b"mode=SHADOW_ONLY: it does not vote"
 
 
 @dataclass(frozen=True)
+class AlarmEvent:
+    """An alarm's event and when it reached the stream, milliseconds since the epoch."""
+
+    at_ms: int
+    name: str
+    model: str
+    symbol: str
+    detail: str
+    state: str
+
+
+@dataclass(frozen=True)
 class ServiceRun:
-    """What the service did: its records, its intents and how fast it was."""
+    """What the service did: its records, its intents, its alarms and how fast it was."""
 
     records: list[DecisionRecord]
     intents: Sequence[Mapping[str, object]]
+    alarms: Sequence[AlarmEvent]
     start_to_ready_s: float
     deciding_s: float
 
@@ -41,7 +52,11 @@ def expected_decisions(series: Mapping[str, BarSeries]) -> int:
 
 
 def run_service(
-    series: Mapping[str, BarSeries], env_file: Path, folder: Path, progress: Callable[[int], None]
+    series: Mapping[str, BarSeries],
+    env_file: Path,
+    folder: Path,
+    progress: Callable[[int], None],
+    fault: Fault | None = None,
 ) -> ServiceRun:
     """Feed bars to a fresh server and let the engine decide them all.
 
@@ -50,6 +65,7 @@ def run_service(
         env_file: From `quantum init`.
         folder: For the server's data, the engine's log and its ready file.
         progress: Told how many decisions there are so far.
+        fault: Planted in the shadows' processes; None for the engine as it is.
 
     Raises:
         QuantumError: if the engine ends or stalls; the message names its log.
@@ -57,7 +73,7 @@ def run_service(
     interval = next(iter(series.values())).interval
     with EmbeddedServer(folder / "valkey") as server:
         environ = {
-            **{name: value for name, value in os.environ.items() if not _is_setting(name)},
+            **without_settings(),
             "QUANTUM_REDIS_URL": server.url,
             "QUANTUM_PAIRS": ",".join(series),
             "QUANTUM_TIMEFRAME": timeframe_name(interval),
@@ -66,13 +82,12 @@ def run_service(
         }
         settings = load_settings((), env_file, environ)
         started = time.monotonic()
-        with _engine(env_file, environ, folder / "engine.log") as engine:
-            _wait_for(engine, (folder / "ready").exists, READY_TIMEOUT_S, "did not get ready")
+        log = folder / "engine.log"
+        with engine_process(_arguments(env_file, fault), environ, log) as engine:
+            wait_for(engine, (folder / "ready").exists, READY_TIMEOUT_S, "did not get ready", log)
             ready = time.monotonic()
             # The shadow loads beside the engine and delays nothing; the demo gives it the time to see every bar.
-            _wait_for(
-                engine, lambda: SHADOW_IS_UP in (folder / "engine.log").read_bytes(), READY_TIMEOUT_S, "has no shadow"
-            )
+            wait_for(engine, lambda: SHADOW_IS_UP in log.read_bytes(), READY_TIMEOUT_S, "has no shadow", log)
             deciding = time.monotonic()
             _publish(settings, series)
             _follow(settings, engine, expected_decisions(series), progress)
@@ -80,12 +95,8 @@ def run_service(
         with wire_decision_reader(settings) as reader:
             records = list(reader.since(0))
             intents = [entry.payload for entry in reader.intents(len(records) or 1)]
-    return ServiceRun(records, intents, ready - started, done - deciding)
-
-
-def _is_setting(name: str) -> bool:
-    """Whether a variable of the user's own shell would change the demo's engine."""
-    return name.startswith("QUANTUM_") or name.endswith(("_MODEL_PATH", "_SHADOW_ONLY"))
+            alarms = [AlarmEvent(at_ms, **event.detail) for at_ms, event in reader.lifecycle() if event.kind == "alarm"]
+    return ServiceRun(records, intents, alarms, ready - started, done - deciding)
 
 
 def _publish(settings: Settings, series: Mapping[str, BarSeries]) -> None:
@@ -112,32 +123,8 @@ def _follow(
                 raise QuantumError(f"the engine made {seen} of {expected} decisions and stopped; see its log")
 
 
-@contextlib.contextmanager
-def _engine(env_file: Path, environ: Mapping[str, str], log: Path) -> "Iterator[subprocess.Popen[bytes]]":
-    """The engine in a process of its own, ended by SIGTERM as systemd would."""
-    with log.open("wb") as output:
-        engine = subprocess.Popen(  # noqa: S603 - our own interpreter and module, no shell
-            [sys.executable, "-m", "quantum_trader.cli.main", "run", "--env-file", str(env_file)],
-            env=dict(environ),
-            stdin=subprocess.DEVNULL,
-            stdout=output,
-            stderr=output,
-            start_new_session=True,
-        )
-    try:
-        yield engine
-    finally:
-        engine.terminate()
-        try:
-            engine.wait(STOP_TIMEOUT_S)
-        except subprocess.TimeoutExpired:
-            engine.kill()
-            engine.wait()
-
-
-def _wait_for(engine: "subprocess.Popen[bytes]", there: Callable[[], bool], timeout_s: float, problem: str) -> None:
-    end = time.monotonic() + timeout_s
-    while not there():
-        if engine.poll() is not None or time.monotonic() > end:
-            raise QuantumError(f"the engine {problem}; see engine.log in the demo's folder")
-        time.sleep(0.02)
+def _arguments(env_file: Path, fault: Fault | None) -> list[str]:
+    """What the interpreter runs: the verb, or the same engine with a fault in its shadows' processes."""
+    if fault is None:
+        return ["-m", "quantum_trader.cli.main", "run", "--env-file", str(env_file)]
+    return ["-m", "quantum_trader.cli.planted", fault.value, str(env_file)]

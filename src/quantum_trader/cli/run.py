@@ -2,8 +2,6 @@
 
 import getpass
 import json
-import logging
-import signal
 from pathlib import Path
 from typing import Annotated
 
@@ -33,26 +31,11 @@ def run(config: ConfigFiles = [], env_file: EnvFile = None) -> None:  # noqa: B0
 
         XGB_MODEL_PATH=models/xgb_v20260110_020000 XGB_SHADOW_ONLY=false
     """
-    from quantum_trader.bootstrap import ReadyFile, configure_logging, wire_service
-    from quantum_trader.core.errors import QuantumError
+    from quantum_trader.bootstrap import run_engine
     from quantum_trader.settings import load_settings
 
-    settings = load_settings(config, env_file)
-    configure_logging(settings.log_format)
-    log = logging.getLogger("quantum_trader.run")
-    try:
-        with ReadyFile(settings.ready_file) as ready_file, wire_service(settings) as service:
-            for number in (signal.SIGTERM, signal.SIGINT):
-                signal.signal(number, lambda *_: service.stop())
-
-            def ready() -> None:
-                log.info("READY: every voter is loaded and has predicted once")
-                ready_file.write()
-
-            service.run(ready)
-    except QuantumError as error:
-        log.critical("%s", error)
-        raise Finish(1) from error
+    if not run_engine(load_settings(config, env_file)):
+        raise Finish(1)
 
 
 def init(

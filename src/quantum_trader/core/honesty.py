@@ -17,7 +17,7 @@ alarm that begins for all symbols of a group at once is one alarm, without a sym
 """
 
 from collections import Counter
-from collections.abc import Iterable, Mapping, Sequence
+from collections.abc import Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -100,7 +100,7 @@ class Honesty:
             alike.setdefault(reference.identity, ([], reference))[0].append(model)
         self._drift = [(models, DriftMonitor(reference)) for models, reference in alike.values()]
         self._latches: dict[tuple[AlarmName, str], dict[str, _Latch]] = {}
-        self._as_one: set[tuple[AlarmName, str]] = set()
+        self._as_one: dict[tuple[AlarmName, str], Alarm] = {}
         self._inputs: dict[tuple[str, str], dict[str, Input]] = {}
         self._runs: dict[str, dict[str, _Run]] = {}
 
@@ -142,10 +142,14 @@ class Honesty:
     def _watch_shadows(self, symbols: Sequence[str], records: Sequence[DecisionRecord]) -> None:
         for model in records[0].shadows if records else ():
             votes = [record.shadows[model] for record in records]
-            silent = ["" if vote.status == Status.OK else f"{vote.status}: {vote.reason}" for vote in votes]
-            self._note(AlarmName.SHADOW_SILENT, model, SILENT, symbols, silent)
-            other = [vote.reason if vote.reason and cause_of(vote.reason) == Cause.INPUT else "" for vote in votes]
+            other = [vote.reason if cause_of(vote.reason) == Cause.INPUT else "" for vote in votes]
             self._note(AlarmName.SHADOW_INPUT, model, OTHER_INPUT, symbols, other)
+            # Whoever answered on another input is not silent.
+            silent = [
+                "" if vote.status == Status.OK or strange else f"{vote.status}: {vote.reason}"
+                for vote, strange in zip(votes, other, strict=True)
+            ]
+            self._note(AlarmName.SHADOW_SILENT, model, SILENT, symbols, silent)
             # What has no features has no input, whatever the shadow was shown in its place.
             hashes = [v.input_hash if r.decision.input_hash else "" for v, r in zip(votes, records, strict=True)]
             self._watch_inputs(model, symbols, {"input": hashes})
@@ -215,19 +219,21 @@ class Honesty:
                 standing[key] = details
         return standing
 
-    def _gather(self, before: Iterable[tuple[AlarmName, str]], symbols: Sequence[str]) -> tuple[Alarm, ...]:
-        now, former = self._standing(), set(before)
-        begun = {key for key in now if key not in former and len(symbols) > 1 and now[key].keys() >= set(symbols)}
-        self._as_one = (self._as_one | begun) & now.keys()
-        alarms = []
-        for (name, model), details in now.items():
+    def _gather(self, before: Container[tuple[AlarmName, str]], symbols: Sequence[str]) -> tuple[Alarm, ...]:
+        now, everybody = self._standing(), set(symbols)
+        self._as_one = {key: alarm for key, alarm in self._as_one.items() if key in now}
+        for key, details in now.items():
+            if key not in before and len(everybody) > 1 and details.keys() >= everybody:
+                detail = f"all {len(everybody)} symbols; of {symbols[0]}: {details[symbols[0]]}"
+                self._as_one[key] = Alarm(*key, _EVERY, detail)
+        alarms: list[Alarm] = []
+        for key, details in now.items():
             if _EVERY in details:
-                alarms.append(Alarm(name, model, _EVERY, details[_EVERY]))
-            elif (name, model) in self._as_one:
-                symbol, detail = next(iter(details.items()))
-                alarms.append(Alarm(name, model, _EVERY, f"all {len(symbols)} symbols; of {symbol}: {detail}"))
+                alarms.append(Alarm(*key, _EVERY, details[_EVERY]))
+            elif key in self._as_one:
+                alarms.append(self._as_one[key])
             else:
-                alarms += [Alarm(name, model, symbol, detail) for symbol, detail in details.items()]
+                alarms += [Alarm(*key, symbol, detail) for symbol, detail in details.items()]
         return tuple(alarms)
 
 

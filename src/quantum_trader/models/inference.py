@@ -4,10 +4,10 @@ At a fixed shape a row's answer depends neither on its place in the batch nor on
 batch it could differ by 2e-5. So every batch is padded to `BATCH_ROWS` rows, in service, replay and training alike.
 """
 
+import os
 from typing import Any
 
 import numpy as np
-import onnxruntime as ort
 from numpy.typing import NDArray
 
 from quantum_trader.core.errors import ArtefactError
@@ -15,6 +15,11 @@ from quantum_trader.core.features import SCHEMA, Float32Array
 from quantum_trader.core.predictions import Thresholds, valid
 from quantum_trader.models.artefact import Artefact
 from quantum_trader.models.manifest import Manifest, Uses
+
+# On import the runtime would start a thread that keeps a database in the home folder and sends it to its maker.
+os.environ["ORT_DISABLE_TELEMETRY"] = "1"
+
+import onnxruntime as ort
 
 BATCH_ROWS = 32
 """Rows of every batch. Part of what a graph is exported for, so part of reproducibility."""
