@@ -19,9 +19,9 @@ from quantum_trader.core.bars import WINDOW, BarSeries, FloatArray
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import MODELS, Role
 from quantum_trader.engine.deciding import feature_batch, predict
-from quantum_trader.engine.replay import ReplayModel, replay
+from quantum_trader.engine.replay import CHUNK, ReplayModel, replay
 from quantum_trader.models.artefact import load_artefact
-from quantum_trader.models.inference import BATCH_ROWS, OnnxModel
+from quantum_trader.models.inference import OnnxModel
 
 WORKERS = 2
 GOAL = 1.3
@@ -121,8 +121,8 @@ def _batches(series: Mapping[str, BarSeries]) -> list[list[FloatArray]]:
     batches: list[list[FloatArray]] = []
     for bars in series.values():
         matrix, ends = bars.matrix(), bars.window_ends().tolist()
-        for start in range(0, len(ends), BATCH_ROWS):
-            batches.append([matrix[:, end - WINDOW + 1 : end + 1] for end in ends[start : start + BATCH_ROWS]])
+        for start in range(0, len(ends), CHUNK):
+            batches.append([matrix[:, end - WINDOW + 1 : end + 1] for end in ends[start : start + CHUNK]])
     return batches
 
 

@@ -102,7 +102,7 @@ def make_manifest(model: str, raw: bytes, seed: int = 0, **overrides: Any) -> Ma
 
 @cache
 def onnx_bytes(model: str, seed: int = 0) -> bytes:
-    """The graph of a model: p_up = sigmoid(returns @ weights), shape (32,), at the fixed shape that is served."""
+    """The graph of a model: p_up = sigmoid(returns @ weights), shape (8,), at the fixed shape that is served."""
     weights = _row_weights(model, seed) if USES[model] == "row" else _sequence_weights(model, seed)
     return graph_bytes(weights, USES[model])
 

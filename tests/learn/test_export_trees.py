@@ -23,7 +23,7 @@ from quantum_trader.learn.options import TrainOptions
 from quantum_trader.learn.parity import tree_rows
 from quantum_trader.learn.progress import silent
 from quantum_trader.learn.trees import Rows, fit_lightgbm, fit_xgboost
-from quantum_trader.models.inference import OnnxGraph
+from quantum_trader.models.inference import BATCH_ROWS, OnnxGraph
 
 CASES = {
     "xgb": (fit_xgboost, xgboost_bytes, xgboost_answers, xgboost_splits),
@@ -60,7 +60,7 @@ def test_thresholds_around_zero_are_really_part_of_that_proof(rows: Rows) -> Non
 def test_the_plain_conversion_is_wrong_on_ties_so_the_proof_can_fail(rows: Rows) -> None:
     booster = fit_lightgbm(rows, False, TrainOptions(max_rounds=60), silent)
     proof = tree_rows(rows.x, lightgbm_splits(booster), 10_000, 1)
-    types = [("rows", FloatTensorType([32, rows.x.shape[1]]))]
+    types = [("rows", FloatTensorType([BATCH_ROWS, rows.x.shape[1]]))]
     plain = export_trees._fixed_graph(convert_lightgbm(booster, initial_types=types, zipmap=False))
     difference = np.abs(lightgbm_answers(booster, proof) - OnnxGraph(plain, "row", "plain").run(proof))
     assert difference[:5_000].max() < 1e-6

@@ -18,9 +18,12 @@ from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import ModelOutput, Role
 from quantum_trader.engine.deciding import FeatureBatch, abstentions, feature_batch, predict
 from quantum_trader.models.artefact import load_artefact
-from quantum_trader.models.inference import BATCH_ROWS, OnnxModel
+from quantum_trader.models.inference import OnnxModel
 
-STRETCH = 32 * BATCH_ROWS
+CHUNK = 32
+"""Bars whose features are computed together; their sequences stay in the cache from model to model."""
+
+STRETCH = 32 * CHUNK
 """Bars that a worker takes at once: enough to make the hand-over cheap, small enough for progress and memory."""
 
 
@@ -58,9 +61,8 @@ def _start_worker(models: Sequence[ReplayModel], series: dict[str, BarSeries]) -
 def _answer(symbol: str, ends: IntArray) -> Answers:
     matrix = _series[symbol].matrix()
     parts = []
-    # One fixed batch at a time: sequences of a whole stretch would fall out of the cache between models.
-    for start in range(0, len(ends), BATCH_ROWS):
-        chunk = ends[start : start + BATCH_ROWS].tolist()
+    for start in range(0, len(ends), CHUNK):
+        chunk = ends[start : start + CHUNK].tolist()
         parts.append(
             _part(feature_batch([np.ascontiguousarray(matrix[:, end - WINDOW + 1 : end + 1]) for end in chunk]))
         )

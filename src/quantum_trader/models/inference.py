@@ -21,21 +21,21 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
 
-BATCH_ROWS = 32
+BATCH_ROWS = 8
 """Rows of every batch. Part of what a graph is exported for, so part of reproducibility."""
 
 OUTPUT = "p_up"
 
 
 def input_shape(uses: Uses) -> tuple[int, ...]:
-    """Shape of one batch: (32, F) of rows or (32, 128, 8) of sequences."""
+    """Shape of one batch: (8, F) of rows or (8, 128, 8) of sequences."""
     if uses == "row":
         return (BATCH_ROWS, len(SCHEMA.names))
     return (BATCH_ROWS, SCHEMA.sequence_length, len(SCHEMA.sequence_names))
 
 
 class OnnxGraph:
-    """A graph with one input of a batch's shape and one output `p_up` of shape (32,), both float32.
+    """A graph with one input of a batch's shape and one output `p_up` of shape (8,), both float32.
 
     Raises:
         ArtefactError: if the runtime refuses the bytes, or input or output are of another name, shape or type.
