@@ -121,6 +121,25 @@ def test_a_feature_is_far_outside_from_its_bound_on_and_at_the_sixth_bar(name: s
     assert outside.observe(["BTCUSDT"], values) == [f"{name} far outside the training range, at 6 of 24 bars"]
 
 
+def test_slow_features_that_are_all_stuck_have_drifted_together() -> None:
+    monitor = DriftMonitor(plain(("ema_200", "std_96")))
+    found = [monitor.observe(["BTCUSDT"], row())[0] for _ in range(SPAN)]
+    assert found == [""] * (SPAN - 1) + ["mean distance of 2 features from training is 0.90"]
+
+
+def test_far_values_count_for_24_bars_and_no_longer() -> None:
+    monitor = DriftMonitor(plain())
+    for t in range(10 * SPAN):
+        values = varied(t)
+        values[0, HERE("ret_1")] = 1_000.0 if t % 5 == 0 else values[0, HERE("ret_1")]
+        assert monitor.observe(["BTCUSDT"], values) == [""], t
+    found = [bool(monitor.observe(["BTCUSDT"], row(ret_1=1_000.0))[0]) for _ in range(FAR_COUNT)]
+    assert found[-1]
+    found = [bool(monitor.observe(["BTCUSDT"], varied(t))[0]) for t in range(2 * SPAN)]
+    assert found[0]
+    assert not any(found[SPAN:])
+
+
 def test_symbols_do_not_touch_each_other_and_may_come_in_any_order() -> None:
     monitor, alone = DriftMonitor(plain()), DriftMonitor(plain())
     for t in range(3 * SPAN):

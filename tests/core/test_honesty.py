@@ -307,6 +307,17 @@ def test_answers_that_are_missed_do_not_end_a_frozen_run() -> None:
     assert (A.FROZEN_OUTPUT, "xgb", "ETHUSDT") in keys(said)
 
 
+def test_one_other_answer_between_two_frozen_runs_is_no_end() -> None:
+    honesty, frozen = Honesty({}), answers("xgb", 0.6150, "ETHUSDT")
+    run(honesty, (random_group(t) for t in range(FROZEN_RUN)), frozen)
+    bars = 3 * (FROZEN_RUN + 1)
+    for t in range(bars):
+        (said,) = run(honesty, [random_group(FROZEN_RUN + t)], frozen if t % (FROZEN_RUN + 1) else quiet)
+        assert keys(said) == {(A.FROZEN_OUTPUT, "xgb", "ETHUSDT")}
+    after = run(honesty, (random_group(FROZEN_RUN + bars + t) for t in range(FROZEN.calm)))
+    assert [bool(alarms) for alarms in after] == [True] * (FROZEN.calm - 1) + [False]
+
+
 def test_one_answer_for_all_symbols_is_seen_at_the_third_bar() -> None:
     said = run(Honesty({}), (random_group(t) for t in range(5)), answers("xgb", 0.6150))
     assert first(said, A.FROZEN_OUTPUT, "xgb", "") == 3
@@ -397,6 +408,14 @@ def test_symbols_that_come_one_by_one_have_an_alarm_each() -> None:
     assert keys(said) == {(A.VOTER_ABSTAINS, "lgbm", symbol) for symbol in SYMBOLS}
 
 
+def test_what_concerns_several_symbols_at_one_bar_is_not_told_again_for_each() -> None:
+    def fault(one: Group) -> None:
+        one.own_hashes[:2] = ["c" * 16, "c" * 16]
+
+    said = run(Honesty({}), (random_group(t) for t in range(10)), fault)
+    assert [keys(alarms) for alarms in said] == [{(A.CONSTANT_INPUT, "", "")}] * 10
+
+
 # Drift belongs to the model whose training it contradicts.
 
 
@@ -448,8 +467,12 @@ def test_whatever_comes_an_alarm_stands_at_least_its_calm_bars_and_stands_for_a_
         for alarm in changes.cleared:
             calm = {A.VOTER_ABSTAINS: ABSTAINS, A.SHADOW_SILENT: SILENT, A.FROZEN_OUTPUT: FROZEN}[alarm.name].calm
             assert t - since[alarm.name] >= calm
-            field = {A.VOTER_ABSTAINS: "abstains", A.SHADOW_SILENT: "silent", A.FROZEN_OUTPUT: "same"}[alarm.name]
-            assert not any(bar[field] for bar in history[t - calm + 1 : t + 1])
+            for bar in range(t - calm + 1, t + 1):
+                assert not {
+                    A.VOTER_ABSTAINS: history[bar]["abstains"],
+                    A.SHADOW_SILENT: history[bar]["silent"],
+                    A.FROZEN_OUTPUT: all(one["same"] for one in history[max(0, bar - FROZEN_RUN + 1) : bar + 1]),
+                }[alarm.name]
         last = history[max(0, t - 23) : t + 1]
         standing = {alarm.name for alarm in said}
         if sum(bar["abstains"] for bar in history[: t + 1]) < ABSTAINS.need:

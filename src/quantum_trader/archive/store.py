@@ -62,7 +62,7 @@ def read_decisions(folder: Path) -> pa.Table:
     """
     if not folder.is_dir():
         raise ConfigError(f"decisions {folder}: no such folder")
-    tables = [_read(path) for path in sorted(folder.glob("*.parquet"))]
+    tables = [read_file(path) for path in sorted(folder.glob("*.parquet"))]
     if not tables:
         raise ConfigError(f"decisions {folder}: holds no Parquet file of decisions")
     table = pa.concat_tables(tables).unify_dictionaries()
@@ -72,7 +72,12 @@ def read_decisions(folder: Path) -> pa.Table:
     return table.take(order)
 
 
-def _read(path: Path) -> pa.Table:
+def read_file(path: Path) -> pa.Table:
+    """The decisions of one file, in the archive's schema.
+
+    Raises:
+        WireError: if it is not readable, or does not hold decisions of this version.
+    """
     try:
         table = pq.read_table(path, page_checksum_verification=True)
     except (pa.ArrowException, OSError, ValueError) as error:

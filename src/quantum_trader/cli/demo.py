@@ -2,14 +2,14 @@
 
 import sys
 import time
-from collections.abc import Callable, Iterator, Mapping
-from contextlib import contextmanager
+from collections.abc import Mapping
 from datetime import datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
+from quantum_trader.cli.demo_models import TRAIN_BARS, progress_bar, train_models
 from quantum_trader.cli.finish import Finish
 
 if TYPE_CHECKING:
@@ -20,7 +20,6 @@ if TYPE_CHECKING:
     from quantum_trader.engine.faults import Fault
     from quantum_trader.release.init import Release
 
-TRAIN_BARS = 9_000
 SERVICE_BARS = 2_016
 """Seven days of 5-minute bars: the observation that the operator's runbook asks for."""
 
@@ -66,7 +65,7 @@ def demo(
     folder = out / f"run_{now:%Y%m%d_%H%M%S}"
     folder.mkdir(parents=True)
     train, service = _bars(console, bars, seed, train_bars, service_bars or (ROGUE_BARS if fault else SERVICE_BARS))
-    _train(console, train, folder / "models", seed, now)
+    train_models(console, train, folder / "models", seed, now)
     release = _initialise(console, folder, now)
     run = _serve(console, service, release, folder, fault)
     note = _replay_equals(console, service, release, run)
@@ -115,51 +114,6 @@ def _bars(
     return train, service
 
 
-def _train(console: "Console", bars: "Mapping[str, BarSeries]", models: Path, seed: int, now: datetime) -> None:
-    from quantum_trader.core.predictions import DISPLAY_NAMES, MODELS
-    from quantum_trader.learn.dataset import build_dataset
-    from quantum_trader.learn.options import TrainOptions
-    from quantum_trader.learn.train import train_model
-    from quantum_trader.models.artefact import load_artefact
-
-    with _bar(console, "features") as report:
-        dataset = build_dataset(bars, progress=lambda stage, done, total: report(done, total))
-    for model in MODELS:
-        begun = time.monotonic()
-        with _bar(console, f"training {DISPLAY_NAMES[model]}") as report:
-            path = train_model(
-                model,
-                dataset,
-                TrainOptions.demo(seed),
-                models,
-                now,
-                progress=lambda stage, done, total: report(done, total),
-            )
-        manifest = load_artefact(path).manifest
-        took = f"trained   {DISPLAY_NAMES[model]:9} {time.monotonic() - begun:5.1f} s"
-        if manifest.metrics is not None:
-            test, parity = manifest.metrics.test, manifest.parity
-            console.print(
-                f"{took}  test log-loss {test.log_loss:.4f} (knowing nothing {test.prior_log_loss:.4f})  "
-                f"AUC {test.auc:.3f}  ONNX within {parity.max_abs_dp:.0e}"
-            )
-
-
-@contextmanager
-def _bar(console: "Console", label: str) -> "Iterator[Callable[[int, int], None]]":
-    """A progress bar that is gone when the work is done."""
-    from rich.progress import BarColumn, Progress, TaskProgressColumn, TextColumn, TimeElapsedColumn
-
-    columns = (TextColumn(f"{label:24}"), BarColumn(), TaskProgressColumn(), TimeElapsedColumn())
-    with Progress(*columns, console=console, transient=True, disable=not console.is_terminal) as progress:
-        task = progress.add_task(label, total=None)
-
-        def report(done: int, total: int) -> None:
-            progress.update(task, completed=done, total=total)
-
-        yield report
-
-
 def _initialise(console: "Console", folder: Path, now: datetime) -> "Release":
     from quantum_trader.core.predictions import DISPLAY_NAMES, MODELS
     from quantum_trader.models.store import newest
@@ -195,7 +149,7 @@ def _serve(
     from quantum_trader.cli.demo_service import expected_decisions, run_service
 
     expected = expected_decisions(bars)
-    with _bar(console, "service deciding") as report:
+    with progress_bar(console, "service deciding") as report:
         run = run_service(bars, release.env_file, folder, lambda done: report(done, expected), fault)
     console.print(
         f"service   {len(run.records):,} of {expected:,} decisions and {len(run.intents):,} intents in "
@@ -217,7 +171,7 @@ def _replay_equals(console: "Console", bars: "Mapping[str, BarSeries]", release:
     cast = [ReplayModel(model, release.artefacts[model][0], role) for model, role in roles.items()]
     timeframe = timeframe_name(next(iter(bars.values())).interval)
     expected: dict[str, bytes] = {}
-    with _bar(console, "replay without a server") as report:
+    with progress_bar(console, "replay without a server") as report:
         for records in replay(bars, timeframe, cast, VotePolicy(), workers=2):
             expected |= {record.decision.decision_id: canonical(record.decision) for record in records}
             report(len(expected), len(run.records))

@@ -33,7 +33,7 @@ SPAN = 24
 
 STUCK = 0.85
 FAR_COUNT = 6
-FAR = 8.0
+FAR = 10.0
 OSCILLATOR_FAR = 2.0
 
 QUICK = frozenset({"ret_1", "ret_3", "body", "cci_20", "willr_14", "bb_position", "volume_20"})

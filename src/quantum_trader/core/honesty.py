@@ -55,8 +55,10 @@ class Rule(NamedTuple):
 SAME_BAR = Rule(need=1, calm=3)
 REPEATED = Rule(need=2, calm=3)
 OTHER_INPUT = Rule(need=1, calm=SPAN // 2)
-FROZEN = Rule(need=1, calm=3)
-ALIKE = Rule(need=3, calm=3)
+FROZEN = Rule(need=1, calm=FROZEN_RUN + 1)
+"""Calm for longer than the next run takes: one other answer between two runs is no end."""
+
+ALIKE = Rule(need=3, calm=FROZEN_RUN + 1)
 ABSTAINS = Rule(need=2, calm=3)
 SILENT = Rule(need=SPAN // 2, calm=SPAN // 4)
 DRIFT = Rule(need=1, calm=SPAN)
