@@ -31,6 +31,8 @@ def release(folder: Path, shadows: frozenset[str] = frozenset({"patchtst"})) -> 
 class Engine:
     """One life of the engine process."""
 
+    MODULE = "quantum_trader.cli.main"
+
     def __init__(self, env_file: Path, url: str, pairs: list[str], **environ: str) -> None:
         self.log_path = env_file.parent / f"engine-{time.monotonic_ns()}.log"
         self.ready_file = env_file.parent / f"ready-{time.monotonic_ns()}"
@@ -44,7 +46,7 @@ class Engine:
         }
         with self.log_path.open("wb") as log:
             self.process = subprocess.Popen(
-                [sys.executable, "-m", "quantum_trader.cli.main", "run", "--env-file", str(env_file)],
+                [sys.executable, "-m", self.MODULE, "run", "--env-file", str(env_file)],
                 env=clean,
                 stdin=subprocess.DEVNULL,
                 stdout=log,

@@ -1,3 +1,5 @@
+import dataclasses
+
 import pytest
 
 from quantum_trader.bus.entries import BadEntry, BarEntry
@@ -20,7 +22,7 @@ class Clock:
 
 def bar(symbol: str, number: int, timeframe: str = "5m", price: float = 1.5) -> BarEntry:
     return BarEntry(
-        f"{START + number}-0",
+        f"{START + (number + 1) * INTERVAL}-0",
         Bar(symbol, START + number * INTERVAL, INTERVAL, 1.0, 9.0, 0.5, price, 10.0),
         timeframe,
     )
@@ -61,7 +63,7 @@ class TestAGroup:
         made.take([bar("BTCUSDT", 10)])
         (group,) = made.due()
         assert (group.ready, group.fates) == ([], {"warming_up": 1})
-        assert group.entry_ids == [f"{START + 10}-0"]
+        assert group.entry_ids == [bar("BTCUSDT", 10).entry_id]
 
     def test_shows_a_gap_with_its_length(self) -> None:
         made, clock = intake("BTCUSDT")
@@ -120,3 +122,23 @@ def test_a_clock_behind_what_was_handled_stops_the_start() -> None:
     with pytest.raises(ClockError, match="set the clock right and start again"):
         made.rebuild([bar("BTCUSDT", 100)])
     made.rebuild([bar("XRPUSDT", 100), bar("BTCUSDT", 100, "1h")])
+
+
+def test_a_bar_of_the_future_that_was_refused_does_not_stop_the_next_start() -> None:
+    made = Intake(["BTCUSDT"], "5m", 0, Clock(START + (WINDOW + 1) * INTERVAL))
+    future = dataclasses.replace(bar("BTCUSDT", 10 * WINDOW), entry_id=bar("BTCUSDT", 7).entry_id)
+    made.rebuild([future, *(bar("BTCUSDT", number) for number in range(WINDOW))])
+    made.take([bar("BTCUSDT", WINDOW)])
+    (group,) = made.due()
+    assert len(group.ready) == 1
+
+
+def test_windows_are_rebuilt_in_time_order_and_the_first_of_two_bars_counts() -> None:
+    made = Intake(["BTCUSDT"], "5m", 0, Clock(START + (WINDOW + 1) * INTERVAL))
+    history = [bar("BTCUSDT", number) for number in range(WINDOW)]
+    history[300], history[301] = history[301], history[300]
+    made.rebuild([*history, bar("BTCUSDT", WINDOW - 1, price=8.0), bar("BTCUSDT", 2, price=8.0)])
+    made.take([bar("BTCUSDT", WINDOW)])
+    (group,) = made.due()
+    (ready,) = group.ready
+    assert set(ready.window.matrix()[3].tolist()) == {1.5}

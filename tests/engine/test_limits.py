@@ -183,3 +183,16 @@ def test_a_group_that_cannot_be_made_never_stops_a_start(tmp_path: Path, sleeper
     assert cgroup.Group(blocked / "leaf").hold(sleeper, {"pids.max": 3}) == []
     cgroup.Group(blocked / "leaf").remove()
     assert psutil.pid_exists(sleeper)
+
+
+def test_its_scheduling_group_yields_too() -> None:
+    """A session is a group of its own where the kernel makes such groups; priorities count only within one."""
+    with subprocess.Popen(["sleep", "30"], start_new_session=True) as process:
+        group_file = Path(f"/proc/{process.pid}/autogroup")
+        try:
+            if not group_file.exists():
+                pytest.skip("this kernel makes no scheduling groups of sessions")
+            confine(process.pid, Limits(nice=7), None)
+            assert group_file.read_text().split()[-1] == "7"
+        finally:
+            process.kill()

@@ -27,6 +27,7 @@ VERBS = {
     "server": ("quantum_trader.cli.feed", "server", "Run the embedded Valkey server in the foreground."),
     "archive": ("quantum_trader.cli.archive", "archive", "Keep every decision of the stream as daily Parquet."),
     "replay": ("quantum_trader.cli.replay", "replay", "Decide a file of bars without a server, into Parquet."),
+    "certify": ("quantum_trader.cli.certify", "certify", "Prove that a faulty shadow changes nothing."),
     "gates": ("quantum_trader.cli.gates", "gates", "Judge a shadow model by the four gates."),
     "report": ("quantum_trader.cli.gates", "report", "Draw the HTML report of a folder of decisions."),
     "show-config": ("quantum_trader.cli.run", "show_config", "Print the resolved settings, secrets hidden."),

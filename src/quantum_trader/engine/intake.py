@@ -56,23 +56,25 @@ class Intake:
         self._assembler: Assembler[BarEntry] = Assembler(symbols, linger_ms)
 
     def rebuild(self, history: Sequence[BarEntry]) -> None:
-        """Fill the windows from bars that were decided before.
+        """Fill the windows from bars that were handled before, in any order; of two of one time the first counts.
 
         Raises:
             ClockError: if one of them closes after our clock says it is: then the clock is behind, and every further
-                bar would be refused.
+                bar would be refused. A bar that was in the future already when it was published was refused then, and
+                says nothing of our clock.
         """
-        for entry in history:
-            window = self._windows.get(entry.bar.symbol)
-            if window is None or entry.timeframe != self._timeframe:
-                continue
-            now_ms = self._now_ms()
-            if entry.bar.ts_close > now_ms + CLOCK_TOLERANCE_MS:
+        now_ms = self._now_ms()
+        ours = [entry for entry in history if entry.timeframe == self._timeframe and entry.bar.symbol in self._windows]
+        # Bars that swapped places on their way were decided in time order; a window filled in theirs would be broken.
+        for entry in sorted(ours, key=lambda entry: entry.bar.ts_open):
+            bar = entry.bar
+            if bar.ts_close <= now_ms + CLOCK_TOLERANCE_MS:
+                self._windows[bar.symbol].push(bar)
+            elif bar.ts_close <= _published_ms(entry) + CLOCK_TOLERANCE_MS:
                 raise ClockError(
-                    f"this machine's clock says {format_ms(now_ms)}, but a bar of {entry.bar.symbol} was handled "
-                    f"that closes {format_ms(entry.bar.ts_close)}: set the clock right and start again"
+                    f"this machine's clock says {format_ms(now_ms)}, but a bar of {bar.symbol} was handled "
+                    f"that closes {format_ms(bar.ts_close)}: set the clock right and start again"
                 )
-            window.push(entry.bar)
         counts = ", ".join(f"{symbol} {window.count}" for symbol, window in self._windows.items())
         log.info("windows rebuilt from the stream: %s of %d bars", counts, WINDOW)
 
@@ -144,3 +146,8 @@ class Intake:
             group.fates["warming_up"] = group.fates.get("warming_up", 0) + 1
         else:
             group.ready.append(Ready(entry, window))
+
+
+def _published_ms(entry: BarEntry) -> int:
+    """When the stream server took the bar, by its clock."""
+    return int(entry.entry_id.partition("-")[0])

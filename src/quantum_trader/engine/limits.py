@@ -14,6 +14,7 @@ import os
 import resource
 from collections.abc import Mapping
 from dataclasses import dataclass
+from pathlib import Path
 
 from quantum_trader.engine.cgroup import Group
 
@@ -51,6 +52,10 @@ def confine(pid: int, limits: Limits, group: Group | None) -> list[str]:
     with contextlib.suppress(OSError):
         os.setpriority(os.PRIO_PROCESS, pid, limits.nice)
         held.append(f"nice {limits.nice}")
+    with contextlib.suppress(OSError):
+        # Its session is a scheduling group of its own where the kernel makes such groups, and priorities then count
+        # only within one: against the engine's the group itself has to yield (sched(7), autogroup).
+        Path(f"/proc/{pid}/autogroup").write_text(f"{limits.nice}\n", encoding="ascii")
     if group is not None:
         held += group.hold(
             pid,

@@ -47,11 +47,18 @@ T = TypeVar("T")
 Pair = tuple[DecisionRecord, Mapping[str, object] | None]
 
 READ_COUNT = 512
+
+RECALL = 2 * WINDOW
+"""Bars of a symbol that are read back at the start: more than a window, because bars that came twice count as well."""
+
 IDLE_MS = 250
 """Longest wait for bars before the loop looks whether it should stop."""
 
 AGAIN_S = 1.0
 """Pause before a server that stayed away for all quick tries is asked again."""
+
+FINISH_S = 10.0
+"""How long bars in hand are still decided after a stop was asked for; the rest is decided after the next start."""
 
 BACKLOG_EVERY_S = 5.0
 """How often the server is asked how far behind the group is."""
@@ -82,7 +89,7 @@ class _AbandonedError(Exception):
 
 
 class Service:
-    """The deciding loop; `run` returns after `stop` was called and the batch in hand is committed."""
+    """The deciding loop; `run` returns after `stop` was called and the bars in hand are decided, or `FINISH_S` over."""
 
     def __init__(
         self,
@@ -102,6 +109,7 @@ class Service:
         self._clock = clock
         self._pulse, self._oversight = onlookers
         self._stop = threading.Event()
+        self._finish_by = 0.0
         self._intake = Intake(config.symbols, config.timeframe, config.linger_ms, clock.now_ms)
         self._shadow_lines = RateLimit()
         self._batch = 0
@@ -109,8 +117,10 @@ class Service:
         self.counts: Counter[str] = Counter()
 
     def stop(self) -> None:
-        """Ask the loop to end after the batch in hand; safe in a signal handler."""
-        self._stop.set()
+        """Ask the loop to end after the bars in hand; safe in a signal handler."""
+        if not self._stop.is_set():
+            self._finish_by = time.monotonic() + FINISH_S
+            self._stop.set()
 
     def run(self, on_ready: Callable[[], None]) -> None:
         """Recover, get ready, decide until stopped.
@@ -143,7 +153,7 @@ class Service:
         if not self._lease.wait(self._config.lease_wait_s, self._stopped):
             return False
         self._reader.ensure_group()
-        self._intake.rebuild(self._reader.history(WINDOW, symbols=self._config.symbols))
+        self._intake.rebuild(self._reader.history(RECALL, symbols=self._config.symbols))
         # Nobody else holds the lease, so nobody else decides what other consumers have left lying.
         self._take(self._reader.claim(0))
         return True
@@ -213,6 +223,10 @@ class Service:
 
     def _decide_due(self) -> None:
         for group in self._intake.due():
+            # Once over it stays over: nothing later can be committed before what is left out here.
+            if self._stop.is_set() and time.monotonic() >= self._finish_by:
+                log.warning("stopped with bars in hand: they are decided after the next start")
+                return
             for fate, n in group.fates.items():
                 self._ended(fate, n)
             for missing in group.gaps:

@@ -3,7 +3,7 @@
 from pathlib import Path
 from typing import Any
 
-from jinja2 import Environment, PackageLoader, StrictUndefined
+from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from quantum_trader.core.labels import DELAY, HORIZON
 from quantum_trader.core.predictions import DISPLAY_NAMES, Status
@@ -16,22 +16,18 @@ from quantum_trader.report.model import PRICE_DAYS, ReportData
 def render(data: ReportData) -> str:
     """The document."""
     charts = draw_all(data)
-    return (
-        _environment()
-        .get_template("report.html.j2")
-        .render(
-            data=data,
-            verdict=data.verdict,
-            names=DISPLAY_NAMES,
-            statuses={status.value: words.STATUS_WORDS[status] for status in Status},
-            plain_rule=words.plain_rule(data.verdict) if data.verdict else "",
-            charts=_by_name(charts),
-            prices=[chart for chart in charts if chart.name.startswith("price-")],
-            price_days=PRICE_DAYS,
-            cycle=CYCLE,
-            horizon=HORIZON,
-            delay=DELAY,
-        )
+    return template("report.html.j2").render(
+        data=data,
+        verdict=data.verdict,
+        names=DISPLAY_NAMES,
+        statuses={status.value: words.STATUS_WORDS[status] for status in Status},
+        plain_rule=words.plain_rule(data.verdict) if data.verdict else "",
+        charts=_by_name(charts),
+        prices=[chart for chart in charts if chart.name.startswith("price-")],
+        price_days=PRICE_DAYS,
+        cycle=CYCLE,
+        horizon=HORIZON,
+        delay=DELAY,
     )
 
 
@@ -41,7 +37,15 @@ def write_html(data: ReportData, path: Path) -> None:
     Raises:
         OSError: if the folder cannot be written to; an older file is then left as it was.
     """
-    text = render(data)
+    write_whole(path, render(data))
+
+
+def write_whole(path: Path, text: str) -> None:
+    """Write a text file in one step: whole, or not at all.
+
+    Raises:
+        OSError: if the folder cannot be written to; an older file is then left as it was.
+    """
     path.parent.mkdir(parents=True, exist_ok=True)
     draft = path.with_name(f".{path.name}.part")
     try:
@@ -55,7 +59,8 @@ def _by_name(charts: list[Chart]) -> dict[str, Chart]:
     return {chart.name: chart for chart in charts}
 
 
-def _environment() -> Environment:
+def template(name: str) -> Template:
+    """One of the templates, strict, with the words of the reports."""
     environment = Environment(
         loader=PackageLoader("quantum_trader.report", "templates"),
         autoescape=True,
@@ -84,4 +89,4 @@ def _environment() -> Environment:
     }
     environment.globals |= functions | {"marks": words.STATE_MARKS}
     environment.filters["short"] = words.short
-    return environment
+    return environment.get_template(name)
