@@ -218,10 +218,14 @@ class ReadyFile:
         self._remove()
 
     def write(self) -> None:
-        """The engine is ready."""
-        if self.path is not None:
+        """The engine is ready. It is, too, where the file cannot be written: that is told, and nothing ends."""
+        if self.path is None:
+            return
+        try:
             self.path.parent.mkdir(parents=True, exist_ok=True)
             self.path.write_text("ready\n", encoding="utf-8")
+        except OSError as error:
+            log.error("ready file %s: not written (%s)", self.path, error.strerror)
 
     def _remove(self) -> None:
         if self.path is not None:

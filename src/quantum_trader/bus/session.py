@@ -23,6 +23,9 @@ Command = tuple[str | bytes | int, ...]
 PAUSES_S = (0.0, 0.02, 0.05, 0.1, 0.2, 0.5, 1.0, 2.0, 2.0)
 """Before each further try: together about six seconds, enough for a server that restarts with its log."""
 
+PATIENCE_S = 10.0
+"""After this long a call is not tried again: where a server hangs, every try lasts as long as a reply may take."""
+
 _LOST = (redis.ConnectionError, redis.TimeoutError, redis.ReadOnlyError, OSError)
 _HOPELESS = (redis.AuthenticationError, AuthorizationError)
 
@@ -66,8 +69,9 @@ class Session:
         """Run `attempt` until it gets through; it must be safe to repeat after a lost reply.
 
         Raises:
-            BusError: if the server refused, or stayed away for all tries.
+            BusError: if the server refused, or stayed away for all tries or longer than patience lasts.
         """
+        until = time.monotonic() + PATIENCE_S
         with bus_errors(self.client, doing):
             for pause in pauses_s:
                 try:
@@ -76,6 +80,8 @@ class Session:
                     raise
                 except _LOST as error:
                     self.close(broken=True)
+                    if time.monotonic() >= until:
+                        raise
                     log.info("stream server %s: %s: %s; trying again", address(self.client), doing, error)
                     time.sleep(pause)
             return attempt()

@@ -17,7 +17,7 @@ from quantum_trader.core.decision import Decision, DecisionRecord, canonical
 from quantum_trader.core.errors import format_ms
 from quantum_trader.core.predictions import Status, cause_of
 from quantum_trader.engine.faults import Fault
-from quantum_trader.report.certificate import Check
+from quantum_trader.report.certificate import BYTES, Check
 
 WORDS = {
     Fault.HEALTHY: "works as it should",
@@ -88,14 +88,13 @@ def answer_word(record: DecisionRecord, shadow: str) -> str:
 
 
 def _bytes(both: Comparison, replayed: Mapping[str, Decision]) -> Check:
-    name = "decision bytes"
     off, on = (_by_id(side.records) for side in (both.off, both.on))
     difference = _difference(on, off, "without it") or _difference(on, replayed, "in the replay")
     if difference:
-        return Check(name, passed=False, detail=difference)
+        return Check(BYTES, passed=False, detail=difference)
     if len(both.on.records) != len(on) or not on:
-        return Check(name, passed=False, detail=f"{len(both.on.records):,} records of {len(on):,} decisions")
-    return Check(name, passed=True, detail=f"{len(on):,} equal with the shadow, without it, and in a replay")
+        return Check(BYTES, passed=False, detail=f"{len(both.on.records):,} records of {len(on):,} decisions")
+    return Check(BYTES, passed=True, detail=f"{len(on):,} equal with the shadow, without it, and in a replay")
 
 
 def _by_id(records: Sequence[DecisionRecord]) -> dict[str, Decision]:

@@ -13,6 +13,9 @@ from enum import StrEnum
 import msgspec
 
 FORMAT = 1
+BYTES = "decision bytes"
+"""Name of the check that stands for itself."""
+
 _NAMED = 4
 
 
@@ -106,7 +109,18 @@ class FaultResult(msgspec.Struct, frozen=True):
     @property
     def passed(self) -> bool:
         """Whether every check passed."""
-        return all(check.passed for check in self.checks)
+        return self.same_bytes and self.accounted
+
+    @property
+    def same_bytes(self) -> bool:
+        """Whether the decisions' bytes were compared and were the same."""
+        found = [check.passed for check in self.checks if check.name == BYTES]
+        return bool(found) and all(found)
+
+    @property
+    def accounted(self) -> bool:
+        """Whether every other check passed."""
+        return all(check.passed for check in self.checks if check.name != BYTES)
 
 
 class Program(msgspec.Struct, frozen=True):
@@ -177,8 +191,8 @@ class Certificate(msgspec.Struct, frozen=True):
     @property
     def verdict(self) -> Verdict:
         """Computed from the checks and goals; a certificate of nothing fails."""
-        checks = [*self.general, *(check for fault in self.faults for check in fault.checks)]
-        if not self.faults or not self.decisions or not all(check.passed for check in checks):
+        general, every = (all(one.passed for one in part) for part in (self.general, self.faults))
+        if not (self.decisions and general and every):
             return Verdict.FAIL
         return Verdict.SLOW if any(fault.timing.missed for fault in self.faults) else Verdict.PASS
 
