@@ -61,6 +61,7 @@ def certificate(*faults: FaultResult, **changes: Any) -> Certificate:
         },
         shadow="patchtst",
         goals=GOALS,
+        control=fault().timing,
         general=[Check("artefacts", True, "all 2 have the bytes that they began with")],
         faults=faults or (fault(), fault("hung")),
     )
@@ -167,7 +168,8 @@ def test_the_page_is_whole_loads_nothing_and_repeats_its_bytes(tmp_path: Path) -
 def test_every_fault_has_its_row_and_its_checks_on_the_page() -> None:
     html = render(certificate(fault(), slow(), broken()))
     body = html.partition('id="faults-table"')[2].partition("<tbody>")[2].partition("</tbody>")[0]
-    rows = [Page(row + "</tr>").words for row in body.split("</tr>")[:-1]]
+    control, *rows = [Page(row + "</tr>").words for row in body.split("</tr>")[:-1]]
+    assert control.startswith("(control)no shadow on either side")
     assert [re.split("[✓✗]", row)[0] for row in rows] == ["nan", "stdout", "memory"]
     assert "median ratio" in rows[1]
     assert "differ" in rows[2]

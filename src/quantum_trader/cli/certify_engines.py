@@ -98,13 +98,13 @@ class Comparison:
     on_ms: list[float]
 
 
-def compare_engines(stage: Stage, name: str, fault: Fault, progress: Callable[[int, int], None]) -> Comparison:
+def compare_engines(stage: Stage, name: str, fault: Fault | None, progress: Callable[[int, int], None]) -> Comparison:
     """Let both engines decide all bars of the stage.
 
     Args:
         stage: Where.
         name: Of the streams and logs; not used before on this server.
-        fault: What runs the shadow.
+        fault: What runs the shadow; None for no shadow on either side, which shows what the measurement can tell.
         progress: Told how many groups of how many are decided.
 
     Raises:
@@ -113,7 +113,7 @@ def compare_engines(stage: Stage, name: str, fault: Fault, progress: Callable[[i
     n = len(next(iter(stage.series.values())))
     groups = in_time_order(stage.series, len(stage.series))
     warm_up = [bar for bars in itertools.islice(groups, WINDOW - 1) for bar in bars]
-    with _Seat(stage, f"{name}-off", 0, None) as off, _Seat(stage, f"{name}-on", 1, fault) as on:
+    with _Seat(stage, f"{name}-off", None) as off, _Seat(stage, f"{name}-on", fault) as on:
         for seat in (off, on):
             seat.publish(warm_up)
         for seat in (off, on):
@@ -153,9 +153,9 @@ def opened_bars(records: Sequence[DecisionRecord], shadow: str) -> NDArray[np.bo
 class _Seat:
     """One engine, from its start to its end, seen from outside."""
 
-    def __init__(self, stage: Stage, name: str, which: int, fault: Fault | None) -> None:
+    def __init__(self, stage: Stage, name: str, fault: Fault | None) -> None:
         self._fault = fault
-        env_file = stage.env_files[which]
+        env_file = stage.env_files[fault is not None]
         self.log = stage.folder / f"{name}.log"
         self._ready_file = stage.folder / f"{name}.ready"
         self._environ = {
@@ -173,6 +173,7 @@ class _Seat:
         self._settings: Settings = load_settings((), env_file, self._environ)
         self._arguments = ("-m", "quantum_trader.cli.planted", (fault or Fault.HEALTHY).value, str(env_file))
         self._names = StreamNames(self._settings.stream_prefix)
+        self._children: list[psutil.Process] = []
         self._paused: list[psutil.Process] = []
         self._last = b"0-0"
         self._rest_s = REST_S
@@ -228,7 +229,8 @@ class _Seat:
     def pause(self) -> None:
         """Stop it and its shadow's process."""
         self._engine.send_signal(signal.SIGSTOP)
-        for process in self._children():
+        self._children = psutil.Process(self._engine.pid).children()
+        for process in self._children:
             # One that has stopped itself is not ours to wake.
             if _state(process) not in (psutil.STATUS_STOPPED, _GONE):
                 with contextlib.suppress(psutil.NoSuchProcess):
@@ -263,15 +265,12 @@ class _Seat:
             problems.append(f"{counted.trimmed} decisions have left the stream")
         return Side(records, intents, problems)
 
-    def _children(self) -> list[psutil.Process]:
-        return psutil.Process(self._engine.pid).children() if self._fault is not None else []
-
     def _rest(self) -> None:
-        time.sleep(SETTLE_S)
-        children = self._children()
-        while self._rest_s > 0 and any(_state(process) in _BUSY for process in children):
+        # Both sides end with the same pause: what came before it must not show in a time.
+        while self._rest_s > 0 and any(_state(process) in _BUSY for process in self._children):
             time.sleep(SETTLE_S)
             self._rest_s -= SETTLE_S
+        time.sleep(SETTLE_S)
 
     def _read(self) -> int:
         """Wait for the next decisions; returns how many came at once."""

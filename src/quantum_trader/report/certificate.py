@@ -172,6 +172,7 @@ class Certificate(msgspec.Struct, frozen=True):
         models: Every model, in breakdown order.
         shadow: Which of them was the shadow.
         goals: Of the times.
+        control: Without a shadow on either side: how far from 1 its ratio lies is the machine's doing.
         general: Checks that concern no single fault.
         faults: In the order in which they ran.
     """
@@ -185,6 +186,7 @@ class Certificate(msgspec.Struct, frozen=True):
     models: Mapping[str, Member]
     shadow: str
     goals: Goals
+    control: Timing
     general: Sequence[Check]
     faults: Sequence[FaultResult]
 

@@ -12,7 +12,7 @@ from rich.table import Table
 from rich.text import Text
 
 from quantum_trader.core.predictions import DISPLAY_NAMES
-from quantum_trader.report.certificate import EXIT_CODES, Certificate, FaultResult, Latency, Ratio, Verdict
+from quantum_trader.report.certificate import EXIT_CODES, Certificate, FaultResult, Latency, Ratio, Timing, Verdict
 from quantum_trader.report.charts import Chart
 from quantum_trader.report.html import template, write_whole
 from quantum_trader.report.svg import Ink, figure, inline, style
@@ -50,7 +50,8 @@ def _goals(certificate: Certificate) -> str:
     return (
         f"Times: from publishing a bar to its decisions and intents, ms. Goals: median of the paired ratios at most "
         f"{goals.ratio:g}, 99th percentile\nat most {goals.grace_ms:g} ms above the one without the shadow, median "
-        f"ratio while the breaker is open at most {goals.ratio_open:g}."
+        f"ratio while the breaker is open at most {goals.ratio_open:g}.\n"
+        "The control has no shadow on either side: how far from 1 its ratio lies is the machine's doing."
     )
 
 
@@ -63,20 +64,26 @@ def _table(certificate: Certificate) -> Table:
     for name in ("p50 off/on", "p99 off/on", "Ratio (95 %)", "Open"):
         table.add_column(name, justify="right", no_wrap=True)
     table.add_column("Times")
+    table.add_row("(control)", "", "", "no shadow on either side", *_numbers(certificate.control), "")
     for fault in certificate.faults:
-        timing = fault.timing
         table.add_row(
             fault.fault,
             _mark(good=fault.same_bytes),
             _mark(good=fault.accounted),
             answers(fault),
-            both(timing.off, timing.on, "p50"),
-            both(timing.off, timing.on, "p99"),
-            ratio(timing.ratio),
-            ratio(timing.ratio_open, interval=False),
-            Text("MISS", "yellow") if timing.missed else Text("PASS", "green"),
+            *_numbers(fault.timing),
+            Text("MISS", "yellow") if fault.timing.missed else Text("PASS", "green"),
         )
     return table
+
+
+def _numbers(timing: Timing) -> tuple[str, str, str, str]:
+    return (
+        both(timing.off, timing.on, "p50"),
+        both(timing.off, timing.on, "p99"),
+        ratio(timing.ratio),
+        ratio(timing.ratio_open, interval=False),
+    )
 
 
 def _mark(*, good: bool) -> Text:
@@ -92,7 +99,7 @@ def answers(fault: FaultResult, shown: int = 2) -> str:
 
 
 def _share(value: float) -> str:
-    return f"{value:.0%}" if value >= 0.005 else "<1%"
+    return "<1%" if f"{value:.0%}" == "0%" else f"{value:.0%}"
 
 
 def both(off: Latency, on: Latency, field: str) -> str:
@@ -144,21 +151,23 @@ def render(certificate: Certificate) -> str:
 
 def ratios_chart(certificate: Certificate) -> Chart:
     """The paired median ratio of every fault with its interval, against the goal."""
-    faults = certificate.faults[::-1]
-    drawing = figure(0.7 + 0.24 * len(faults))
+    timings = {"no shadow (control)": certificate.control, **{one.fault: one.timing for one in certificate.faults}}
+    names = list(timings)[::-1]
+    drawing = figure(0.7 + 0.24 * len(names))
     axes = drawing.subplots()
-    rows = np.arange(len(faults))
-    ratios = [fault.timing.ratio for fault in faults]
+    rows = np.arange(len(names))
+    ratios = [timings[name].ratio for name in names]
     axes.axvline(1.0, color=Ink.LINE, linewidth=1.2)
     axes.axvline(certificate.goals.ratio, color=Ink.MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
     axes.hlines(rows, [r.low for r in ratios], [r.high for r in ratios], color=Ink.ACCENT, linewidth=1.8, alpha=0.6)
     axes.plot([r.median for r in ratios], rows, color=Ink.ACCENT, marker="o", markersize=5, linestyle="none")
-    axes.set_yticks(rows, [fault.fault for fault in faults])
+    axes.set_yticks(rows, names)
     axes.grid(visible=False)
     axes.set_xlabel("with the shadow / without it, the same bar")
     caption = (
         "Bar to intent with the shadow, divided by the time of the same bar without it: median and 95 % interval "
-        f"(blocks of neighbouring bars). The dashed line is the goal, {certificate.goals.ratio:g}."
+        f"(blocks of neighbouring bars). The dashed line is the goal, {certificate.goals.ratio:g}. The control has no "
+        "shadow on either side."
     )
     said = ", ".join(f"{fault.fault} {fault.timing.ratio.median:.3f}" for fault in certificate.faults)
     title = "What a faulty shadow costs a bar"
