@@ -132,3 +132,64 @@ def _estimate(value: float, influence: FloatArray, denominator: float, code: Int
     se = math.sqrt(float(np.square(np.bincount(code, influence, minlength=k)).sum())) / denominator
     independent = math.sqrt(float(np.square(influence).sum())) / denominator
     return Estimate(value, se, n, n * (independent / se) ** 2 if se > 0 else float(k), k)
+
+
+def spread_of_sums(powers: FloatArray, *, constant: bool) -> Estimate:
+    """`standard_deviation` from clusters' sums of x^0 to x^4, shape (k, 5); x may be taken from any centre.
+
+    Args:
+        powers: A row per cluster; a row of zeros counts for nothing.
+        constant: Whether all x are equal, which rounded sums cannot tell.
+    """
+    n, total, square, cube, fourth = _totals(powers)
+    used = int(np.count_nonzero(powers[:, 0]))
+    if n == 0 or constant:
+        return Estimate(0.0, 0.0, int(n), float(used), used) if n else nothing()
+    mu = total / n
+    variance = max(square / n - mu**2, 0.0)
+    if variance == 0.0:
+        return Estimate(0.0, 0.0, int(n), float(used), used)
+    sd = math.sqrt(variance)
+    scatter = powers[:, 2] - 2 * mu * powers[:, 1] + (mu**2 - variance) * powers[:, 0]
+    # Sum over events of ((x - mu)^2 - variance)^2.
+    alone = fourth - 4 * mu * cube + 6 * mu**2 * square - 4 * mu**3 * total + n * mu**4 - n * variance**2
+    return _from_scatter(sd, scatter, alone, 2.0 * n * sd, int(n), used)
+
+
+def slope_of_sums(powers: FloatArray, products: FloatArray, *, constant: bool) -> Estimate:
+    """`ols_slope` from clusters' sums of x^0 to x^4, shape (k, 5), and of y to x^3 y, shape (k, 4), y being 0 or 1.
+
+    Args:
+        powers: A row per cluster; a row of zeros counts for nothing.
+        products: A row per cluster.
+        constant: Whether all x are equal, which rounded sums cannot tell.
+    """
+    n, total, square, cube, fourth = _totals(powers)
+    hits, first, second, third = _totals(products)
+    used = int(np.count_nonzero(powers[:, 0]))
+    if n == 0 or constant:
+        return nothing(int(n), used)
+    mx, my = total / n, hits / n
+    spread = square - total * mx
+    slope = (first - mx * hits) / spread
+    m, sx, sxx, sy, sxy = powers[:, 0], powers[:, 1], powers[:, 2], products[:, 0], products[:, 1]
+    scatter = sxy - mx * sy - my * sx + mx * my * m - slope * (sxx - 2 * mx * sx + mx**2 * m)
+    # Sums over events of (x - mx)^2 times residual squared; y squared is y.
+    c2, c3 = spread, cube - 3 * mx * square + 3 * mx**2 * total - n * mx**3
+    c4 = fourth - 4 * mx * cube + 6 * mx**2 * square - 4 * mx**3 * total + n * mx**4
+    y2 = second - 2 * mx * first + mx**2 * hits
+    y3 = third - 3 * mx * second + 3 * mx**2 * first - mx**3 * hits
+    alone = (1 - 2 * my) * y2 + my**2 * c2 + slope**2 * c4 - 2 * slope * (y3 - my * c3)
+    return _from_scatter(slope, scatter, alone, spread, int(n), used)
+
+
+def _totals(rows: FloatArray) -> list[float]:
+    """Sums over clusters, one after the other: clusters of nothing then leave every bit as it was."""
+    return [float(value) for value in np.cumsum(rows, axis=0)[-1]] if len(rows) else [0.0] * rows.shape[1]
+
+
+def _from_scatter(value: float, scatter: FloatArray, alone: float, denominator: float, n: int, used: int) -> Estimate:
+    """An estimate from its estimating function per cluster, and the sum of its squares over events."""
+    se = math.sqrt(float(np.cumsum(np.square(scatter))[-1])) / denominator
+    independent = math.sqrt(max(alone, 0.0)) / denominator
+    return Estimate(value, se, n, n * (independent / se) ** 2 if se > 0 else float(used), used)

@@ -9,6 +9,8 @@
 import math
 from dataclasses import dataclass, replace
 
+import numpy as np
+
 from quantum_trader.core.predictions import Action
 from quantum_trader.gates import clustered
 from quantum_trader.gates.clustered import Estimate
@@ -24,7 +26,8 @@ from quantum_trader.gates.result import (
     GateState,
 )
 from quantum_trader.gates.sample import Sample
-from quantum_trader.gates.trend import Bucket, bucket_of, bucket_table
+from quantum_trader.gates.tallies import Outcomes, Outputs
+from quantum_trader.gates.trend import Bucket, table_of
 
 
 def contract_gates(sample: Sample, policy: ContractPolicy = DEFAULT) -> tuple[GateResult, ...]:
@@ -34,20 +37,27 @@ def contract_gates(sample: Sample, policy: ContractPolicy = DEFAULT) -> tuple[Ga
     """
     faults = sample.faults()
     if faults:
-        return tuple(_blank(name, f"The data is broken: {faults[0]}.", None) for name in GATES)
+        return tuple(blank(name, f"The data is broken: {faults[0]}.", None) for name in GATES)
     if policy.rule == PLAIN:
         return _plain_lines(legacy_of(sample, policy), policy)
-    events = sample.take(sample.valid)
-    if not len(events):
-        return tuple(_blank(name, "There is no valid event.", policy) for name in GATES)
+    cycle, cycles = clustered.codes(sample.cycle)
+    settled = sample.settled
+    outcomes = Outcomes.of(sample.take(settled), cycle[settled], cycles, policy.bucket_edges)
+    return gates_of(Outputs.of(sample, cycle, cycles), outcomes, policy)
+
+
+def gates_of(outputs: Outputs, outcomes: Outcomes, policy: ContractPolicy = DEFAULT) -> tuple[GateResult, ...]:
+    """The four gates from cycles' sums, a row of both per cycle."""
+    n, cycles = int(outputs.valid.sum()), int(np.count_nonzero(outputs.valid))
+    if not n:
+        return tuple(blank(name, "There is no valid event.", policy) for name in GATES)
     gates = (
-        _action_diversity(events, policy),
-        _confidence_spread(events, policy),
-        _shadow_correlation(events, policy),
-        _calibration(events, policy),
+        _action_diversity(outputs, policy),
+        _confidence_spread(outputs, policy),
+        _shadow_correlation(outputs, policy),
+        _calibration(outcomes, n, cycles, policy),
     )
-    cycles = gates[0].cycles
-    return tuple(_with_floor(gate, len(events), cycles, policy) for gate in gates)
+    return tuple(with_floor(gate, n, cycles, policy) for gate in gates)
 
 
 def legacy_of(sample: Sample, policy: ContractPolicy) -> LegacyOutcome:
@@ -56,9 +66,11 @@ def legacy_of(sample: Sample, policy: ContractPolicy) -> LegacyOutcome:
     return legacy_gates(events.action, events.confidence, events.ensemble, policy)
 
 
-def _action_diversity(events: Sample, policy: ContractPolicy) -> GateResult:
-    cycle = events.cycle
-    shares = {action: clustered.share(events.action == action, cycle) for action in reversed(Action)}
+def _action_diversity(outputs: Outputs, policy: ContractPolicy) -> GateResult:
+    shares = {
+        action: clustered.ratio_of_sums(outputs.actions[:, action - Action.SELL], outputs.valid)
+        for action in reversed(Action)
+    }
     largest = max(shares.values(), key=lambda share: share.value)
     states = [_state(share, policy.se_max, share.value <= policy.share_max) for share in shares.values()]
     if GateState.FAIL in states:
@@ -78,8 +90,8 @@ def _action_diversity(events: Sample, policy: ContractPolicy) -> GateResult:
     return _needing(line, shown, policy.se_max)
 
 
-def _confidence_spread(events: Sample, policy: ContractPolicy) -> GateResult:
-    spread = clustered.standard_deviation(events.confidence, events.cycle)
+def _confidence_spread(outputs: Outputs, policy: ContractPolicy) -> GateResult:
+    spread = clustered.spread_of_sums(outputs.confidence, constant=outputs.constant)
     wide = spread.value >= policy.spread_min - policy.spread_slack
     state = _state(spread, policy.spread_se_max, wide)
     tail = {
@@ -94,8 +106,8 @@ def _confidence_spread(events: Sample, policy: ContractPolicy) -> GateResult:
     )
 
 
-def _shadow_correlation(events: Sample, policy: ContractPolicy) -> GateResult:
-    agreement = clustered.share(events.action == events.ensemble, events.cycle)
+def _shadow_correlation(outputs: Outputs, policy: ContractPolicy) -> GateResult:
+    agreement = clustered.ratio_of_sums(outputs.agreeing, outputs.valid)
     state = _state(agreement, policy.se_max, agreement.value >= policy.agreement_min)
     tail = {
         GateState.PASS: f"at least {policy.agreement_min:.0%}",
@@ -118,12 +130,9 @@ class _Finding:
     factor: float | None = 1.0
 
 
-def _calibration(events: Sample, policy: ContractPolicy) -> GateResult:
-    settled = events.take(events.settled)
-    settled = settled.take(bucket_of(settled.confidence, policy.bucket_edges) >= 0)
-    hit = settled.hit
-    table = bucket_table(settled.confidence, hit, policy.bucket_edges, policy.bucket_events)
-    slope = clustered.ols_slope(settled.confidence, hit.astype(float), settled.cycle)
+def _calibration(outcomes: Outcomes, n: int, cycles: int, policy: ContractPolicy) -> GateResult:
+    table = table_of(outcomes.bucket_n, outcomes.bucket_hits, policy.bucket_edges, policy.bucket_events)
+    slope = clustered.slope_of_sums(outcomes.powers, outcomes.hits, constant=outcomes.constant)
     if slope.clusters < policy.min_cycles:
         reason = f"BUY and SELL with an outcome fill {slope.clusters} cycles, {policy.min_cycles} are needed."
         factor = policy.min_cycles / slope.clusters if slope.clusters else None
@@ -135,8 +144,8 @@ def _calibration(events: Sample, policy: ContractPolicy) -> GateResult:
     line = replace(line, z=slope.z, buckets=table)
     if finding.state is not GateState.INSUFFICIENT:
         return line
-    more = None if finding.factor is None else max(1, math.ceil(len(events) * (finding.factor - 1.0)))
-    return _needs(line, more, len(events), clustered.codes(events.cycle)[1])
+    more = None if finding.factor is None else max(1, math.ceil(n * (finding.factor - 1.0)))
+    return needs(line, more, n, cycles)
 
 
 def _judge_trend(table: tuple[Bucket, ...], slope: Estimate, policy: ContractPolicy) -> _Finding:
@@ -197,15 +206,16 @@ def _needing(line: GateResult, widest: Estimate, se_max: float) -> GateResult:
     if line.state is not GateState.INSUFFICIENT:
         return line
     more = math.ceil(widest.n * ((widest.se / se_max) ** 2 - 1.0)) if se_max > 0 else None
-    return _needs(line, more, widest.n, widest.clusters)
+    return needs(line, more, widest.n, widest.clusters)
 
 
-def _needs(line: GateResult, more_events: int | None, n: int, cycles: int) -> GateResult:
+def needs(line: GateResult, more_events: int | None, n: int, cycles: int) -> GateResult:
+    """The line with what it still needs, in cycles at the present rate too."""
     more_cycles = None if more_events is None else math.ceil(more_events * cycles / max(n, 1))
     return replace(line, more_events=more_events, more_cycles=more_cycles)
 
 
-def _with_floor(line: GateResult, n: int, cycles: int, policy: ContractPolicy) -> GateResult:
+def with_floor(line: GateResult, n: int, cycles: int, policy: ContractPolicy) -> GateResult:
     """INSUFFICIENT where the sample as a whole is too small for any conclusion."""
     if n >= policy.min_events and cycles >= policy.min_cycles:
         return line
@@ -220,7 +230,7 @@ def _with_floor(line: GateResult, n: int, cycles: int, policy: ContractPolicy) -
     return replace(line, more_events=more_events, more_cycles=more_cycles)
 
 
-def _blank(name: str, reason: str, policy: ContractPolicy | None) -> GateResult:
+def blank(name: str, reason: str, policy: ContractPolicy | None) -> GateResult:
     """A line without a number; with a policy, one that needs the policy's whole minimum."""
     return GateResult(
         name=name,
@@ -240,7 +250,7 @@ def _blank(name: str, reason: str, policy: ContractPolicy | None) -> GateResult:
 
 def _plain_lines(outcome: LegacyOutcome, policy: ContractPolicy) -> tuple[GateResult, ...]:
     if not outcome.n:
-        return tuple(_blank(name, "There is no valid event.", policy) for name in GATES)
+        return tuple(blank(name, "There is no valid event.", policy) for name in GATES)
     numbers = (
         (outcome.diverse, outcome.max_share, policy.share_max, "largest share <="),
         (outcome.spread_out, outcome.spread, policy.spread_min, "standard deviation of confidence >="),

@@ -80,10 +80,16 @@ def legacy_gates(
     n = len(action)
     if n == 0:
         return LegacyOutcome(0, math.nan, math.nan, math.nan, False, False, False, False, False, ())
-    max_share = int(np.unique(action, return_counts=True)[1].max()) / n
-    spread = float(np.std(confidence))
-    agreement = int(agrees.sum()) / n
+    counts = np.unique(action, return_counts=True)[1]
     buckets = bucket_table(confidence, agrees, policy.bucket_edges, policy.bucket_events)
+    return plain_rule(int(counts.max()), float(np.std(confidence)), int(agrees.sum()), n, buckets, policy)
+
+
+def plain_rule(
+    commonest: int, spread: float, agreeing: int, n: int, buckets: tuple[Bucket, ...], policy: ContractPolicy = LEGACY
+) -> LegacyOutcome:
+    """The plain rule from counts of n rows, of which there is at least one."""
+    max_share, agreement = commonest / n, agreeing / n
     gates = (
         max_share <= policy.share_max,
         spread >= policy.spread_min,

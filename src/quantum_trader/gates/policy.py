@@ -89,7 +89,7 @@ class ContractPolicy:
         unknown = sorted(set(values) - set(known))
         if unknown:
             raise ConfigError(f"policy: unknown key {unknown[0]!r}; known are {', '.join(known)}")
-        return cls(**{key: _typed(key, value, known[key]) for key, value in values.items()})
+        return cls(**{key: typed(key, value, known[key]) for key, value in values.items()})
 
     def to_mapping(self) -> dict[str, Any]:
         """Plain values, such as `from_mapping` reads."""
@@ -125,12 +125,16 @@ _RANGES: dict[str, tuple[float, float]] = {
 }
 
 
-def _typed(key: str, value: Any, default: Any) -> Any:
-    """The value as its default's type: whole numbers serve as floats, nothing else is converted."""
+def typed(key: str, value: Any, default: Any) -> Any:
+    """The value as its default's type: whole numbers serve as floats, nothing else is converted.
+
+    Raises:
+        ConfigError: naming the key, if the value is of another type or not finite.
+    """
     if isinstance(default, tuple):
         if not isinstance(value, list | tuple):
             raise ConfigError(f"policy: {key} must be a list of numbers, not {value!r}")
-        return tuple(_typed(key, item, 0.0) for item in value)
+        return tuple(typed(key, item, 0.0) for item in value)
     if isinstance(default, float) and isinstance(value, int) and not isinstance(value, bool):
         value = float(value)
     if type(value) is not type(default) or (isinstance(value, float) and not math.isfinite(value)):

@@ -34,11 +34,11 @@ class GateResult:
     """One line of the report.
 
     Attributes:
-        name: One of GATES.
+        name: One of GATES, or of the checks of another section.
         state: PASS, FAIL or INSUFFICIENT.
         value: The number; NaN where there is nothing to compute it from.
         se: Its standard error, clustered by cycle; NaN likewise, and always under the plain rule.
-        n: Events that the number is made of.
+        n: Events that the number is made of (blocks for Evidence and Recent).
         n_effective: Independent events with the same standard error.
         cycles: Cycles with at least one of these events.
         threshold: What the number is compared with, in its units (for Calibration the slope that is `trend_z` se).
@@ -49,6 +49,7 @@ class GateResult:
             by more of the same, 0 where nothing is missing.
         more_cycles: The same in cycles, at the present rate of events.
         buckets: Calibration's table; empty for the others.
+        section: Of GATES.md: A the contract, B vetoes, C evidence, D deployment checks.
     """
 
     name: str
@@ -65,6 +66,7 @@ class GateResult:
     more_events: int | None = 0
     more_cycles: int | None = 0
     buckets: tuple[Bucket, ...] = ()
+    section: str = "A"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON; what is not finite becomes None."""

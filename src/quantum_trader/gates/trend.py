@@ -70,8 +70,15 @@ def bucket_table(confidence: FloatArray, hit: BoolArray, edges: tuple[float, ...
     """
     index = bucket_of(confidence, edges)
     inside = index >= 0
-    n = np.bincount(index[inside], minlength=len(edges) - 1).tolist()
-    hits = np.bincount(index[inside & hit], minlength=len(edges) - 1).tolist()
+    n = np.bincount(index[inside], minlength=len(edges) - 1)
+    return table_of(n[None, :], np.bincount(index[inside & hit], minlength=len(edges) - 1)[None, :], edges, enough)
+
+
+def table_of(
+    sizes: NDArray[np.int64], hit_counts: NDArray[np.int64], edges: tuple[float, ...], enough: int
+) -> tuple[Bucket, ...]:
+    """The same from events and hits per cycle and bucket, both of shape (cycles, buckets)."""
+    n, hits = sizes.sum(axis=0).tolist(), hit_counts.sum(axis=0).tolist()
     table: list[Bucket] = []
     before: int | None = None
     for k, (low, high) in enumerate(pairwise(edges)):

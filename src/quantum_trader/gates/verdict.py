@@ -1,4 +1,4 @@
-"""The verdict over the contract alone: PROMOTE, REJECT, HOLD or INVALID, and why.
+"""What a verdict is, and the one over the contract alone: REJECT, HOLD or INVALID, and why.
 
 - It is taken at the last complete cycle's end: later events and outcomes are not seen. Before the first cycle's end
   the lines show what there is, and conclude nothing.
@@ -7,19 +7,24 @@
 - HOLD: everything else, a passed contract too; every open item says how much more it needs.
 
 PROMOTE needs sections A to D of GATES.md together. Sections B (vetoes), C (evidence) and D (deployment checks) are not
-judged here, and what was not judged has not passed: this verdict never is PROMOTE, and its exit code never 0.
+judged here, and what was not judged has not passed: this verdict never is PROMOTE, and its exit code never 0. The
+verdict over all sections is `judge.judge`.
 """
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import asdict, dataclass
 from enum import StrEnum
 from typing import Any
 
 from quantum_trader.gates.contract import contract_gates, legacy_of
+from quantum_trader.gates.counterfactual import FlipSummary
 from quantum_trader.gates.legacy import LegacyOutcome
 from quantum_trader.gates.policy import DEFAULT, LEGACY, PLAIN, ContractPolicy
 from quantum_trader.gates.result import CONFIDENCE_SPREAD, GateResult, GateState, finite
 from quantum_trader.gates.sample import CYCLE, Sample
+from quantum_trader.gates.whole_policy import Policy
+
+MS_PER_DAY = 86_400_000
 
 CONTRACT_ONLY = "contract only"
 PLAIN_ONLY = "contract only, plain rule"
@@ -46,20 +51,21 @@ class Verdict:
     """A judgement with everything it rests on.
 
     Attributes:
-        state: REJECT, HOLD or INVALID; PROMOTE needs the sections that are not judged yet.
+        state: PROMOTE only where all sections were judged (see `judge`).
         contract: Whether the contract (section A) passes, fails or is insufficient.
         scope: What was judged.
         summary: One sentence for people.
-        gates: The four lines.
+        gates: The four lines of the contract.
         rows: Events up to the judged cycle end, missing outputs included.
         valid: Events with an output among them.
         cycles: Complete cycles observed.
         bars: Bars up to the judged cycle end.
-        policy: The thresholds used.
+        policy: The contract's thresholds.
         faults: Broken rules of the sample or the policy; empty unless INVALID.
         needs: What each open item needs, a sentence each.
         notes: What a reader should know besides.
         plain: What the plain rule says of the same events, for comparison; None if INVALID.
+        whole: What besides the contract was judged; None for the contract alone.
     """
 
     state: VerdictState
@@ -76,6 +82,7 @@ class Verdict:
     needs: tuple[str, ...]
     notes: tuple[str, ...]
     plain: LegacyOutcome | None
+    whole: "Whole | None" = None
 
     @property
     def exit_code(self) -> int:
@@ -84,7 +91,7 @@ class Verdict:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the same for the same sample and policy; None where a number is not finite."""
-        return {
+        content = {
             "state": self.state.value,
             "exit_code": self.exit_code,
             "contract": self.contract.value,
@@ -98,6 +105,40 @@ class Verdict:
             "needs": list(self.needs),
             "notes": list(self.notes),
             "plain_rule": None if self.plain is None else _plain_dict(self.plain),
+        }
+        return content if self.whole is None else content | self.whole.to_dict()
+
+
+@dataclass(frozen=True, slots=True)
+class Whole:
+    """Sections B to D of a verdict.
+
+    Attributes:
+        checks: A line for each veto, the evidence, and each deployment check.
+        policy: All thresholds.
+        version: Of the judged model in its lineage; None where no lineage spends alpha.
+        log_e: Logarithm of the evidence at each complete cycle's end.
+        held_at: Bars at the end of the first cycle at which A to D all held; None if there was none.
+        flips: What its vote would have changed; None before the first cycle's end.
+    """
+
+    checks: tuple[GateResult, ...]
+    policy: Policy
+    version: int | None
+    log_e: tuple[float, ...]
+    held_at: int | None
+    flips: FlipSummary | None
+
+    def to_dict(self) -> dict[str, Any]:
+        """Plain values for JSON, in the keys of a verdict over all sections."""
+        return {
+            "checks": [check.to_dict() for check in self.checks],
+            "policy": self.policy.to_mapping(),
+            "policy_digest": self.policy.digest,
+            "version": self.version,
+            "log_e": list(self.log_e),
+            "held_at_bar": self.held_at,
+            "flips": None if self.flips is None else finite(asdict(self.flips)),
         }
 
 
@@ -131,8 +172,8 @@ def judge_contract(sample: Sample, policy: ContractPolicy = DEFAULT, recorded_di
         bars=seen.bars,
         policy=policy,
         faults=faults,
-        needs=() if faults else tuple(_need(gate) for gate in gates if gate.state is GateState.INSUFFICIENT),
-        notes=() if faults else _notes(contract, gates),
+        needs=() if faults else tuple(need_of(gate) for gate in gates if gate.state is GateState.INSUFFICIENT),
+        notes=() if faults else notes_of(contract, gates),
         plain=None if faults else legacy_of(seen, LEGACY),
     )
 
@@ -169,14 +210,20 @@ def _summary(
     return f"{state} ({scope}): {middle}, {counts}; {_CAVEAT}."
 
 
-def _need(gate: GateResult) -> str:
+def need_of(gate: GateResult, bar_ms: int | None = None) -> str:
+    """What an open line needs: events, cycles, bars and, if a bar's length is known, days."""
     if gate.more_events is None or gate.more_cycles is None:
         return f"{gate.name}: something else than more events of this kind. {gate.reason}"
     bars = gate.more_cycles * CYCLE
-    return f"{gate.name}: about {gate.more_events} more events ({gate.more_cycles} cycles, {bars} bars). {gate.reason}"
+    days = "" if bar_ms is None else f", {bars * bar_ms / MS_PER_DAY:.1f} days"
+    return (
+        f"{gate.name}: about {gate.more_events} more events "
+        f"({gate.more_cycles} cycles, {bars} bars{days}). {gate.reason}"
+    )
 
 
-def _notes(contract: GateState, gates: tuple[GateResult, ...]) -> tuple[str, ...]:
+def notes_of(contract: GateState, gates: tuple[GateResult, ...]) -> tuple[str, ...]:
+    """What a reader of the contract's lines should know besides."""
     failed = [gate.name for gate in gates if gate.state is GateState.FAIL]
     if contract is GateState.PASS or failed != [CONFIDENCE_SPREAD]:
         return ()
