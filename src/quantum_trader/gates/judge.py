@@ -50,6 +50,7 @@ def judge(
     version: int | None = None,
     symbols: Sequence[str] = (),
     bar_ms: int | None = None,
+    faults: Sequence[str] = (),
 ) -> Verdict:
     """Judge one model by everything.
 
@@ -61,11 +62,13 @@ def judge(
         version: Of the model in its lineage, from 1; each spends less alpha. None where it has no lineage.
         symbols: Names of the symbols, for the reasons.
         bar_ms: Length of a bar; with it needs are said in days too.
+        faults: What was found wrong elsewhere (decisions that do not match the bars, a broken chain), a sentence
+            each; with any of them the verdict is INVALID.
     """
     trial = Trial(panel.symbols, panel.electorate, policy)
     for portion in portions(sample, panel, _PORTION):
         trial.extend(*portion)
-    return judge_trial(trial, recorded_digest, version=version, symbols=symbols, bar_ms=bar_ms)
+    return judge_trial(trial, recorded_digest, version=version, symbols=symbols, bar_ms=bar_ms, faults=faults)
 
 
 def judge_trial(
@@ -75,13 +78,14 @@ def judge_trial(
     version: int | None = None,
     symbols: Sequence[str] = (),
     bar_ms: int | None = None,
+    faults: Sequence[str] = (),
 ) -> Verdict:
     """The same of a trial that goes on: equal to `judge` of all its events, without reading one of them again."""
-    policy, faults = trial.policy, trial.faults
+    policy, found = trial.policy, (*faults, *trial.faults)
     if recorded_digest is not None and recorded_digest != policy.digest:
-        faults += (f"the policy's digest is {policy.digest[:12]}, recorded beforehand was {recorded_digest[:12]}",)
-    if faults:
-        return _invalid(trial, faults, version)
+        found += (f"the policy's digest is {policy.digest[:12]}, recorded beforehand was {recorded_digest[:12]}",)
+    if found:
+        return _invalid(trial, found, version)
     if not trial.cycles:
         return _before_the_first(trial, version, bar_ms)
     sums, end = trial.sums, trial.cycles - 1

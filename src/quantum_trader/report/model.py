@@ -5,14 +5,16 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from quantum_trader.archive.join import column, roles, samples
+from quantum_trader.archive.codes import column
+from quantum_trader.archive.join import roles, samples
+from quantum_trader.archive.store import in_order
 from quantum_trader.core.bars import BarSeries
 from quantum_trader.core.predictions import DEFAULT_WEIGHTS, DISPLAY_NAMES, MODELS, Role, Status
 from quantum_trader.gates.policy import DEFAULT, ContractPolicy
 from quantum_trader.gates.summary import ModelSummary, describe
 from quantum_trader.gates.verdict import Verdict, judge_contract
 from quantum_trader.report.flips import Flips, counterfactual
-from quantum_trader.report.frame import Frame, ordered, tally
+from quantum_trader.report.frame import Frame, tally
 from quantum_trader.report.intents import IntentLine, last_intents
 from quantum_trader.report.views import (
     AgreementView,
@@ -168,7 +170,7 @@ def build_report(
     """
     if not len(table):
         return _empty(simulated, title, tuple(notes))
-    table = ordered(table)
+    table = in_order(table)
     sample, frame, parts = samples(table, bars), Frame.of(table, bars), roles(table)
     found = judged if judged in sample else None
     if found is not None and verdict is None:
