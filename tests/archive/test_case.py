@@ -12,9 +12,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.report.conftest import FIVE_MINUTES, START, World, make_world
 
-from quantum_trader.archive.case import Case, Join, case_of
+from quantum_trader.archive.case import Case, case_of
 from quantum_trader.archive.columns import to_records, to_table
 from quantum_trader.archive.store import NUMBERS
+from quantum_trader.archive.window import Join
 from quantum_trader.core.bars import WINDOW, BarSeries
 from quantum_trader.core.errors import ConfigError, format_ms
 from quantum_trader.gates.judge import judge, judge_trial

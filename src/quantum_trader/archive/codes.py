@@ -30,7 +30,7 @@ def codes(table: pa.Table, name: str) -> tuple[tuple[str, ...], IntArray]:
     array = whole if not isinstance(whole, pa.ChunkedArray) else _only(whole)
     held = np.asarray(array.dictionary.to_pylist(), dtype=object)
     at = pc.fill_null(array.indices, -1).to_numpy(zero_copy_only=False).astype(np.int64)
-    used = np.unique(at[at >= 0])
+    used = np.flatnonzero(np.bincount(at[at >= 0], minlength=len(held)))
     names = sorted({str(held[k]) for k in used.tolist()})
     place = {text: k for k, text in enumerate(names)}
     # One more entry at the end, where -1 looks: null stays -1.
