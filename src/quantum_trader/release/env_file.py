@@ -191,8 +191,8 @@ def _lines(content: bytes, where: str) -> list[str]:
     try:
         text = content.decode()
     except UnicodeDecodeError as error:
-        line = content.count(b"\n", 0, error.start) + 1
-        raise ConfigError(f"env file {where}: line {line} is not UTF-8 ({error.reason})") from error
+        at = content.count(b"\n", 0, error.start) + 1
+        raise ConfigError(f"env file {where}: line {at} is not UTF-8 ({error.reason})") from error
     lines = text.removesuffix("\n").split("\n") if text else []
     for number, line in enumerate(lines, start=1):
         problem = _problem(line, first=number == 1)
