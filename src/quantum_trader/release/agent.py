@@ -479,7 +479,7 @@ def command(argv: list[str], stdin: str, timeout_s: float) -> str:
         except subprocess.TimeoutExpired as error:
             raise Problem(f"{' '.join(argv[:3])}: no end within {timeout_s:g} s") from error
         output.seek(0)
-        said = output.read().decode(errors="replace")
+        said: str = output.read().decode(errors="replace")
     if done.returncode:
         last = (said.strip().splitlines() or ["it said nothing"])[-1][:300]
         raise Problem(f"{' '.join(argv[:3])}: exit code {done.returncode}: {last}")
