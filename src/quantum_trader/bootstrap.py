@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Self
 
@@ -39,6 +39,7 @@ from quantum_trader.engine.pulse import Pulse
 from quantum_trader.engine.service import Service, ServiceConfig
 from quantum_trader.engine.shadow import WORKER, ShadowRing
 from quantum_trader.engine.steady_clock import SteadyClock
+from quantum_trader.models.calibration import voters_calibrations
 from quantum_trader.release.ledger import read_entries, voting
 from quantum_trader.settings import ModelSettings, Settings
 
@@ -87,6 +88,21 @@ def model_specs(settings: Settings) -> list[ModelSpec]:
     return specs
 
 
+def calibrated_policy(settings: Settings, cast: Cast) -> VotePolicy:
+    """How votes count, with the calibrations of those who vote.
+
+    Raises:
+        ArtefactError: if a voter's calibration is missing, changed or another artefact's.
+    """
+    voters = {name: model.digest for name, model in cast.voters.items()}
+    calibrations, idle = voters_calibrations(settings.calibrations, voters)
+    for model, found in calibrations.items():
+        log.info("calibration of %s is %s", model, found.digest[:16])
+    for model, why in idle.items():
+        log.warning("calibration of %s: %s", model, why)
+    return replace(settings.vote_policy(), calibrations=calibrations)
+
+
 @contextlib.contextmanager
 def wire_service(settings: Settings, shadow_program: Sequence[str] = WORKER) -> Iterator[Service]:
     """The service with everything it needs, closed again when the block ends.
@@ -100,7 +116,7 @@ def wire_service(settings: Settings, shadow_program: Sequence[str] = WORKER) -> 
     """
     notifier = Notifier.from_environment(os.environ, os.getpid())
     cast = load_cast(model_specs(settings), voting(read_entries(settings.ledger)))
-    vote_policy = settings.vote_policy()
+    vote_policy = calibrated_policy(settings, cast)
     shadows = ShadowRing(
         cast.shadows,
         settings.shadow_grace_ms,

@@ -53,10 +53,14 @@ class Strict(BaseModel):
 
 
 class ModelSettings(Strict):
-    """One model: the folder of its artefact and its flag. Only the word ``false`` asks for a vote."""
+    """One model: the folder of its artefact, its flag, and its calibration as ``FILE@DIGEST``.
+
+    Only the word ``false`` asks for a vote.
+    """
 
     model_path: OptionalPath = None
     shadow_only: str | None = None
+    calibration: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
 
 
 class IntentSettings(Strict):
@@ -106,6 +110,11 @@ class Settings(Strict):
         """How votes count."""
         return VotePolicy({**DEFAULT_WEIGHTS, **self.weights}, self.min_consensus)
 
+    @property
+    def calibrations(self) -> dict[str, str]:
+        """By model that has one, where its calibration lies and which digest it has: ``FILE@DIGEST``."""
+        return {name: model.calibration for name, model in self.models.items() if model.calibration is not None}
+
     def intent_policy(self) -> IntentPolicy:
         """How intents are sized."""
         return IntentPolicy(**self.intent.model_dump())
@@ -115,6 +124,7 @@ _SPECIAL: dict[str, tuple[str, ...]] = {"SHADOW_GRACE_MS": ("shadow_grace_ms",)}
 for _model in MODELS:
     _SPECIAL[f"{_model.upper()}_MODEL_PATH"] = ("models", _model, "model_path")
     _SPECIAL[f"{_model.upper()}_SHADOW_ONLY"] = ("models", _model, "shadow_only")
+    _SPECIAL[f"{_model.upper()}_CALIBRATION"] = ("models", _model, "calibration")
 for _name in IntentSettings.model_fields:
     _SPECIAL[f"{PREFIX}INTENT_{_name.upper()}"] = ("intent", _name)
 

@@ -50,12 +50,24 @@ _MODEL: dict[str, pa.DataType] = {
     "artefact": _TEXT,
     "reason": _TEXT,
     "input_hash": pa.string(),
+    "p_calibrated": pa.float64(),
 }
 
 SCHEMA = pa.schema(
     [*_HEAD.items(), *((f"{model}.{name}", kind) for model in MODELS for name, kind in _MODEL.items())],
-    metadata={"quantum_trader.decisions": "2"},
+    metadata={"quantum_trader.decisions": "3"},
 )
+
+LATER = frozenset(f"{model}.p_calibrated" for model in MODELS)
+"""Columns that files of version 2 lack; they are null there."""
+
+
+def grown(table: pa.Table) -> pa.Table:
+    """A table of version 2 with the columns that came later; any other table as it is."""
+    if table.schema.names != [name for name in SCHEMA.names if name not in LATER]:
+        return table
+    columns = [table[f.name] if f.name not in LATER else pa.nulls(len(table), f.type) for f in SCHEMA]
+    return pa.table(columns, names=SCHEMA.names, metadata=table.schema.metadata)
 
 
 def to_table(records: Sequence[DecisionRecord]) -> pa.Table:
@@ -79,11 +91,22 @@ _ABSENT = (None,) * len(_MODEL)
 def _model_row(record: DecisionRecord, model: str) -> tuple[Any, ...]:
     vote = record.decision.votes.get(model)
     if vote is not None:
-        return ("voter", record.decision.weights[model], *_vote_row(vote), record.reasons.get(model), None)
+        return (
+            "voter",
+            record.decision.weights[model],
+            *_vote_row(vote),
+            record.reasons.get(model),
+            None,
+            _calibrated(vote),
+        )
     shadow = record.shadows.get(model)
     if shadow is None:
         return _ABSENT
-    return ("shadow", None, *_vote_row(shadow), shadow.reason or None, shadow.input_hash or None)
+    return ("shadow", None, *_vote_row(shadow), shadow.reason or None, shadow.input_hash or None, _calibrated(shadow))
+
+
+def _calibrated(vote: ModelVote) -> float | None:
+    return None if vote.p_calibrated is UNSET else vote.p_calibrated
 
 
 def _vote_row(vote: ModelVote) -> tuple[Any, ...]:
@@ -131,11 +154,12 @@ def _record(row: dict[str, Any]) -> DecisionRecord:
 
 
 def _vote_fields(row: dict[str, Any], model: str) -> dict[str, Any]:
-    p_up = row[f"{model}.p_up"]
+    p_up, p_calibrated = row[f"{model}.p_up"], row[f"{model}.p_calibrated"]
     return {
         "action": Action(row[f"{model}.action"]).name,
         "confidence": row[f"{model}.confidence"],
         "status": row[f"{model}.status"],
         "artefact": row[f"{model}.artefact"],
         "p_up": UNSET if p_up is None else p_up,
+        "p_calibrated": UNSET if p_calibrated is None else p_calibrated,
     }

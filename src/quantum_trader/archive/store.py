@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from quantum_trader.archive.columns import SCHEMA
+from quantum_trader.archive.columns import SCHEMA, grown
 from quantum_trader.core.errors import ConfigError, WireError
 
 _MARK = b"quantum_trader.decisions"
@@ -84,6 +84,7 @@ def read_file(path: Path) -> pa.Table:
         raise WireError(f"decisions {path}: not readable as Parquet ({_line(error)})") from error
     if _MARK not in (table.schema.metadata or {}):
         raise WireError(f"decisions {path}: a Parquet file, but not of decisions")
+    table = grown(table)
     if table.schema.names != SCHEMA.names:
         differing = sorted(set(table.schema.names) ^ set(SCHEMA.names)) or ["their order"]
         raise WireError(f"decisions {path}: columns of another version ({', '.join(differing[:3])})")
