@@ -43,7 +43,7 @@ from quantum_trader.engine.service import Service, ServiceConfig
 from quantum_trader.engine.shadow import WORKER, ShadowRing
 from quantum_trader.engine.stage import Stage
 from quantum_trader.engine.steady_clock import SteadyClock
-from quantum_trader.release.ledger import granted_digests, read_grants
+from quantum_trader.release.ledger import read_entries, voting
 from quantum_trader.settings import ModelSettings, Settings
 from quantum_trader.settings_source import SettingsSource
 
@@ -93,7 +93,7 @@ def model_specs(settings: Settings) -> list[ModelSpec]:
 
 
 def _seats(settings: Settings) -> dict[str, Seat]:
-    return seats(model_specs(settings), granted_digests(read_grants(settings.ledger)))
+    return seats(model_specs(settings), voting(read_entries(settings.ledger)))
 
 
 def _standing(settings: Settings, taken: Mapping[str, Seat]) -> Standing:

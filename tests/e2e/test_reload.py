@@ -25,6 +25,8 @@ from quantum_trader.engine.replay import ReplayModel, replay
 from quantum_trader.market.merge import in_time_order
 from quantum_trader.market.simulator import simulate
 from quantum_trader.models.artefact import load_artefact
+from quantum_trader.release.ledger import append_entries
+from quantum_trader.release.ledger_entries import New, Revoke
 
 PAIRS = ["BTC/USDT", "ETH/USDT"]
 BARS = 1200
@@ -45,6 +47,7 @@ class House:
         self._enough = threading.Event()
         self._feed = threading.Thread(target=self._publish)
         self._feed.start()
+        self.some_bars()
 
     def _publish(self) -> None:
         later = {symbol: bars.slice(WINDOW, len(bars)) for symbol, bars in SERIES.items()}
@@ -170,8 +173,10 @@ def test_roles_change_downwards_only_and_everything_is_accounted_for(house: Hous
 
 
 def test_a_grant_that_is_gone_demotes_as_the_flag_does(house: House) -> None:
-    ledger = house.folder / "ledger.jsonl"
-    ledger.write_text("".join(line for line in ledger.open() if '"model":"xgb"' not in line))
+    artefact = load_artefact(next(house.models.glob("xgb_v*"))).digest
+    revoke = Revoke(model="xgb", artefact=artefact)
+    at = "2026-01-02T00:00:00+00:00"
+    append_entries(house.folder / "ledger.jsonl", [New(at=at, by="tests", reason="for a test", detail=revoke)])
     house.reload("xgb demoted")
     records = house.end()
     assert runs(tuple(record.decision.votes) for record in records) == [("xgb", "lgbm", "nhits"), ("lgbm", "nhits")]
