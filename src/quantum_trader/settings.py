@@ -146,7 +146,7 @@ def load_settings(
     for path in config_files:
         _merge(merged, _read_toml(path))
     if env_file is not None:
-        _merge(merged, _from_environment(_read_env(env_file), str(env_file)))
+        _merge(merged, _from_environment(read_env(env_file), str(env_file)))
     _merge(merged, _from_environment(environ, "environment"))
     _flags_as_text(merged)
     _refuse_booleans(merged, "setting ")
@@ -173,7 +173,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"config {path}: {error}") from error
 
 
-def _read_env(path: Path) -> dict[str, str]:
+def read_env(path: Path) -> dict[str, str]:
+    """The variables of an env file, as systemd would read them.
+
+    Raises:
+        ConfigError: if it is missing or not UTF-8, or a line would mean another thing to systemd.
+    """
     if not path.is_file():
         raise ConfigError(f"env file {path}: no such file")
     try:
