@@ -56,7 +56,7 @@ def rogues(
 
     from quantum_trader.cli.demo_models import progress_bar
     from quantum_trader.cli.rogues_run import run
-    from quantum_trader.report.error_rates import rates_of
+    from quantum_trader.gates.rogues.rates import rates_of
     from quantum_trader.report.error_rates_page import gallery_table, screen
 
     console = Console(highlight=False, width=None if sys.stdout.isatty() else 132)
@@ -68,7 +68,7 @@ def rogues(
     started = time.monotonic()
     with progress_bar(console, "repetitions") as report:
         results = run(order, work, _executor(workers, ray), report)
-    rates = rates_of(results)
+    rates = rates_of(results, order.events)
     console.print(screen(rates))
     console.print(f"\nresults in {work}; took {time.monotonic() - started:.0f} s")
     if page is not None:

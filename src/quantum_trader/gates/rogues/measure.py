@@ -91,11 +91,16 @@ def measure(
     """Every model on one scene; `market`, `repetition` and `seed` are the scene's."""
     results = []
     for model in models:
-        rng = np.random.default_rng([seed, _number(market), repetition, _number(model.name)])
-        p_up = model.make(scene, rng)
-        action = acted(p_up, model.margin)
+        p_up, action = outputs(scene, model, market, repetition, seed)
         results.append(tried(scene, p_up, action, policy, model=model.name, repetition=repetition))
     return results
+
+
+def outputs(scene: Scene, model: Model, market: str, repetition: int, seed: int) -> tuple[FloatArray, NDArray[np.int8]]:
+    """One model's p_up (NaN where it gives none) and actions on its scene, both of shape (n,)."""
+    rng = np.random.default_rng([seed, _number(market), repetition, _number(model.name)])
+    p_up = model.make(scene, rng)
+    return p_up, acted(p_up, model.margin)
 
 
 def tried(
