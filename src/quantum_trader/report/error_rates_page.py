@@ -5,6 +5,7 @@ run replaces the numbers and leaves the words.
 """
 
 import math
+from collections.abc import Sequence
 from pathlib import Path
 
 from rich import box
@@ -65,10 +66,14 @@ def gallery_table() -> RenderableType:
 
 
 def conclusion(rates: Rates) -> str:
-    """In words: what rogues got, and which cells miss their target."""
+    """In words: what rogues and the good model got, and which cells miss their target."""
+    return " ".join(part for part in (_on_rogues(rates), _on_the_good(rates)) if part) or "No rogue was tried."
+
+
+def _on_rogues(rates: Rates) -> str:
     rogues = rates.of(Kind.ROGUE)
     if not rogues:
-        return "No rogue was tried."
+        return ""
     whole = pooled(cell.promoted for cell in rogues)
     plain = pooled(cell.legacy_all for cell in rogues)
     over = [cell for cell in rogues if cell.promoted.value > TARGET]
@@ -78,8 +83,21 @@ def conclusion(rates: Rates) -> str:
     )
     if not over:
         return f"{text} No rogue exceeds {percent(TARGET, 0)} on any market."
-    named = ", ".join(f"{cell.model.name} on {cell.market} ({_bounded(cell.promoted)})" for cell in over)
-    return f"{text} Above {percent(TARGET, 0)}: {named}."
+    return f"{text} Above {percent(TARGET, 0)}: {_list(over, with_name=True)}."
+
+
+def _on_the_good(rates: Rates) -> str:
+    cells = rates.by("good")
+    reached = [cell for cell in cells if cell.promoted.value >= POWER]
+    missed = [cell for cell in cells if cell.promoted.value < POWER]
+    parts = [(reached, f"at least {percent(POWER, 0)}"), (missed, f"less than {percent(POWER, 0)}")]
+    said = [f"in {words} of the repetitions on {_list(found, with_name=False)}" for found, words in parts if found]
+    return f"The good model was promoted {', and '.join(said)}." if said else ""
+
+
+def _list(cells: Sequence[Cell], *, with_name: bool) -> str:
+    who = [f"{cell.model.name} on {cell.market}" if with_name else cell.market for cell in cells]
+    return ", ".join(f"{name} ({_bounded(cell.promoted)})" for name, cell in zip(who, cells, strict=True))
 
 
 def write_page(path: Path, rates: Rates, seed: int, machine: str) -> None:

@@ -251,7 +251,7 @@ GALLERY: Final = (
     Model("decaying", "the good one, without any skill from half-way on", Kind.LIMIT, _decaying),
     Model("novel-flipped", "skilful, unlike the voters, flipped on one symbol", Kind.LIMIT, _novel_flipped),
     Model("good", "right in 54.1 % of its decisions", Kind.GOOD, _good),
-    Model("weak", "right in 52.5 %: GATES.md says to plan for months", Kind.GOOD, _weak),
+    Model("weak", "right in 52.5 %: plan for months", Kind.GOOD, _weak),
     Model(
         "calibrated",
         "the good one, its probabilities meaning what they say",
