@@ -27,7 +27,7 @@ setup: $(READY) ## Make the virtual environment from the pinned versions
 demo: $(READY) ## Train four models, run the real service on the rest of the bars, judge, report (BARS=file for real bars)
 	@$(BIN)/quantum demo $(if $(BARS),--bars $(BARS))
 
-rogues: $(READY) ## Measure how often the gates err, about 40 minutes, resumable, into docs (BARS=file adds real returns)
+rogues: $(READY) ## Measure how often the gates err, about half an hour, resumable, into docs (BARS=file adds real returns)
 	@$(BIN)/quantum rogues --page docs/gates-error-rates.md $(if $(BARS),--bars $(BARS))
 
 check: lint types imports quick ## Format, lint, types, import contracts and the quick tests

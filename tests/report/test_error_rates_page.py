@@ -58,7 +58,7 @@ def test_the_conclusion_names_what_misses_its_target() -> None:
 
 
 def test_the_measured_part_has_every_cell_and_says_how_it_was_made() -> None:
-    text = measured(some_rates(coin=1), seed=7, machine="2 cores of a test")
+    text = measured(some_rates(coin=1), seed=7, machine="2 cores of a test", bars="two years")
     assert "| `coin` | 54.0% | 100% | 100% | 0% | **2.50%** (1 of 40) | 0.06% to 13.16% | Evidence 98% |" in text
     assert "| real | `decaying` | 54.0% | 55.00% (38.49% to 70.74%) | 5.00% (0.61% to 16.92%) | 1,500 | 10.4 |" in text
     assert "| neutral | `good` | 54.0% | 95.00% (83.08% to 99.39%) | 2,185 | 15.2 | Evidence 5% |" in text
@@ -66,6 +66,7 @@ def test_the_measured_part_has_every_cell_and_says_how_it_was_made() -> None:
     assert f"digest `{WHOLE.digest}`" in text
     assert "quantum rogues --repetitions 40 --seed 7 --bars FILE --page docs/gates-error-rates.md" in text
     assert "2 cores of a test" in text
+    assert text.endswith("- Real bars: two years.\n")
     for market in ("neutral", "real"):
         assert f"### {market}: " in text
 

@@ -74,7 +74,7 @@ def rogues(
     if page is not None:
         from quantum_trader.report.error_rates_page import write_page
 
-        write_page(page, rates, order.seed, _machine())
+        write_page(page, rates, order.seed, _machine(), _described(bars, order))
         console.print(f"written: {page}")
 
 
@@ -114,6 +114,13 @@ def _executor(workers: int, ray: str) -> "Executor":
     if ray:
         return RayCluster(ray)
     return LocalPool(workers or len(os.sched_getaffinity(0)))
+
+
+def _described(bars: Path | None, order: "Order") -> str:
+    if bars is None or order.prices is None:
+        return ""
+    count, symbols = order.prices.shape
+    return f"`{bars.name}`, {count:,} bars of {symbols} symbols"
 
 
 def _machine() -> str:

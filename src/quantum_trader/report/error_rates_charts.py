@@ -4,10 +4,13 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 from matplotlib.ticker import FuncFormatter, PercentFormatter
+from numpy.typing import NDArray
 
 from quantum_trader.gates.rogues.gallery import Kind, Model
 from quantum_trader.gates.rogues.rates import Cell, Rates, pooled
 from quantum_trader.report.svg import Ink, figure, inline, style
+
+FloatArray = NDArray[np.float64]
 
 LIGHT = "--text:#17212b;--muted:#566370;--line:#dde3e9;--card:#ffffff;--buy:#0072b2;--sell:#d55e00;--hold:#c3cbd4;"
 DARK = "--text:#e7ecf1;--muted:#9dabb9;--line:#2a3541;--card:#161d25;--buy:#4fb3ec;--sell:#f58a4b;--hold:#45525f;"
@@ -50,7 +53,7 @@ def power_svg(rates: Rates, model: str) -> str:
         axes = drawing.subplots()
         for number, cell in enumerate(cells):
             colour, line = _COLOURS[number % len(_COLOURS)], _LINES[number % len(_LINES)]
-            axes.step(*_steps(cell, rates.events), where="post", color=colour, linestyle=line, label=cell.market)
+            axes.plot(*_grown(cell, rates.events), color=colour, linestyle=line, label=cell.market)
         axes.axhline(0.9, color=Ink.LINE, linewidth=1.2)
         axes.set(xlim=(0, rates.events), ylim=(0, 1), xlabel="decisions", ylabel="promoted by then")
         axes.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
@@ -60,14 +63,13 @@ def power_svg(rates: Rates, model: str) -> str:
         return _standalone(drawing, "power", f"Promoted within {rates.events:,} decisions: {words}.")
 
 
-def _steps(cell: Cell, upto: int) -> tuple[list[float], list[float]]:
-    n = cell.promoted.n
-    x = [0.0, *cell.events.tolist(), float(upto)]
-    y = [0.0, *((k + 1) / n for k in range(len(cell.events))), len(cell.events) / n]
-    return x, y
+def _grown(cell: Cell, upto: int) -> tuple[FloatArray, FloatArray]:
+    """Decisions, in hundredths of all, and the share promoted by then."""
+    x = np.linspace(0.0, upto, 101)
+    return x, np.searchsorted(cell.events, x, side="right") / cell.promoted.n
 
 
-def _name_rows(axes: Axes, models: tuple[Model, ...], y: "np.ndarray[tuple[int], np.dtype[np.int64]]") -> None:
+def _name_rows(axes: Axes, models: tuple[Model, ...], y: NDArray[np.int64]) -> None:
     axes.set_yticks(y, [model.name + _MARKS[model.kind] for model in models])
     axes.grid(visible=False)
 

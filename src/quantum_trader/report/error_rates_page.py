@@ -100,7 +100,7 @@ def _list(cells: Sequence[Cell], *, with_name: bool) -> str:
     return ", ".join(f"{name} ({_bounded(cell.promoted)})" for name, cell in zip(who, cells, strict=True))
 
 
-def write_page(path: Path, rates: Rates, seed: int, machine: str) -> None:
+def write_page(path: Path, rates: Rates, seed: int, machine: str, bars: str = "") -> None:
     """Write the page's measured part and its pictures; the pictures first, so that no link leads nowhere.
 
     Args:
@@ -108,6 +108,7 @@ def write_page(path: Path, rates: Rates, seed: int, machine: str) -> None:
         rates: What was measured.
         seed: Of the run.
         machine: Where.
+        bars: What the real market's bars are, in a few words.
 
     Raises:
         ConfigError: if the page exists and has not both markers.
@@ -117,10 +118,10 @@ def write_page(path: Path, rates: Rates, seed: int, machine: str) -> None:
     write_whole(images / _PICTURES[0], promotions_svg(rates))
     if rates.by("good"):
         write_whole(images / _PICTURES[1], power_svg(rates, "good"))
-    write_whole(path, f"{before}{BEGIN}\n\n{measured(rates, seed, machine)}\n{END}{after}")
+    write_whole(path, f"{before}{BEGIN}\n\n{measured(rates, seed, machine, bars)}\n{END}{after}")
 
 
-def measured(rates: Rates, seed: int, machine: str) -> str:
+def measured(rates: Rates, seed: int, machine: str, bars: str = "") -> str:
     """The page's measured part."""
     parts = [conclusion(rates), f"![Promotions by model](images/{_PICTURES[0]})"]
     if rates.by("good"):
@@ -133,7 +134,7 @@ def measured(rates: Rates, seed: int, machine: str) -> str:
         parts += ["## Known limits", _limits_table(rates)]
     parts += ["## The gallery", _gallery_part(rates)]
     parts += ["## Every model on every market", *(_market_part(rates, market) for market in rates.markets)]
-    parts += ["## The run", _run_part(rates, seed, machine)]
+    parts += ["## The run", _run_part(rates, seed, machine, bars)]
     return "\n\n".join(parts) + "\n"
 
 
@@ -198,7 +199,7 @@ def _market_part(rates: Rates, market: str) -> str:
     return f"{title}\n\n{_table(head, rows)}"
 
 
-def _run_part(rates: Rates, seed: int, machine: str) -> str:
+def _run_part(rates: Rates, seed: int, machine: str, bars: str) -> str:
     sizes = sorted({cell.promoted.n for cell in rates.cells})
     real = " --bars FILE" if "real" in rates.markets else ""
     lines = [
@@ -210,7 +211,7 @@ def _run_part(rates: Rates, seed: int, machine: str) -> str:
         f"from ({seed}, m, r, model), names read as numbers.",
         f"- Policy: the whole verdict's, digest `{WHOLE.digest}`.",
     ]
-    return "\n".join(lines)
+    return "\n".join([*lines, f"- Real bars: {bars}."] if bars else lines)
 
 
 def _durations(cell: Cell) -> tuple[str, str]:
