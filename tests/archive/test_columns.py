@@ -9,7 +9,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.strategies import occasion_of, output_of, records
 
-from quantum_trader.archive.columns import SCHEMA, to_records, to_table
+from quantum_trader.archive.columns import LINKS, SCHEMA, to_records, to_table
 from quantum_trader.archive.store import DecisionFile, read_decisions
 from quantum_trader.core.calibration import Calibration, PlattCurve
 from quantum_trader.core.decision import DecisionRecord, canonical, decide, shadow_votes
@@ -91,7 +91,7 @@ class TestNothingIsLost:
         assert to_records(to_table([])) == []
 
 
-BESIDE = {"ts_decision", *(f"patchtst.{name}" for name in ("role", "weight", "action", "confidence", "p_up"))}
+BESIDE = {"ts_decision", *LINKS, *(f"patchtst.{name}" for name in ("role", "weight", "action", "confidence", "p_up"))}
 BESIDE |= {f"patchtst.{name}" for name in ("status", "artefact", "p_calibrated")} | {
     f"{model}.{name}" for model in MODELS for name in ("reason", "input_hash")
 }

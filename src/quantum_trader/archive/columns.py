@@ -38,7 +38,12 @@ _HEAD: dict[str, pa.DataType] = {
     "input_hash": pa.string(),
     "policy": _TEXT,
     "digest": pa.string(),
+    "chain_prev": pa.binary(32),
+    "chain": pa.binary(32),
 }
+
+LINKS = ("chain_prev", "chain")
+"""Columns of the chain of records (`core.chain`)."""
 
 _MODEL: dict[str, pa.DataType] = {
     "role": _TEXT,
@@ -58,15 +63,16 @@ SCHEMA = pa.schema(
     metadata={"quantum_trader.decisions": "3"},
 )
 
-LATER = frozenset(f"{model}.p_calibrated" for model in MODELS)
-"""Columns that files of version 2 lack; they are null there."""
+LATER = frozenset([*LINKS, *(f"{model}.p_calibrated" for model in MODELS)])
+"""Columns that files of version 2 lack, all or some; they are null there."""
 
 
 def grown(table: pa.Table) -> pa.Table:
     """A table of version 2 with the columns that came later; any other table as it is."""
-    if table.schema.names != [name for name in SCHEMA.names if name not in LATER]:
+    there = set(table.schema.names)
+    if table.schema.names != [name for name in SCHEMA.names if name in there or name not in LATER]:
         return table
-    columns = [table[f.name] if f.name not in LATER else pa.nulls(len(table), f.type) for f in SCHEMA]
+    columns = [table[f.name] if f.name in there else pa.nulls(len(table), f.type) for f in SCHEMA]
     return pa.table(columns, names=SCHEMA.names, metadata=table.schema.metadata)
 
 
@@ -79,6 +85,8 @@ def to_table(records: Sequence[DecisionRecord]) -> pa.Table:
     for action in Action:
         columns[f"score_{action.name.lower()}"] = [d.scores[action.name] for d in decisions]
     columns["digest"] = [hashlib.sha256(canonical(d)).hexdigest() for d in decisions]
+    for name in LINKS:
+        columns[name] = [bytes.fromhex(getattr(record, name)) or None for record in records]
     for model in MODELS:
         rows = [_model_row(record, model) for record in records]
         columns |= {f"{model}.{name}": [row[i] for row in rows] for i, name in enumerate(_MODEL)}
@@ -150,7 +158,8 @@ def _record(row: dict[str, Any]) -> DecisionRecord:
     )
     if hashlib.sha256(canonical(decision)).hexdigest() != row["digest"]:
         raise WireError(f"archived decision {row['decision_id']}: its fields do not give its stored digest")
-    return DecisionRecord(decision=decision, shadows=shadows, reasons=reasons, ts_decision=row["ts_decision"])
+    links = {name: (row[name] or b"").hex() for name in LINKS}
+    return DecisionRecord(decision=decision, shadows=shadows, reasons=reasons, ts_decision=row["ts_decision"], **links)
 
 
 def _vote_fields(row: dict[str, Any], model: str) -> dict[str, Any]:
