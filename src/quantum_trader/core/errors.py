@@ -35,6 +35,10 @@ class LedgerError(QuantumError):
     """The release ledger is missing, malformed or contradicts itself."""
 
 
+class ProofError(QuantumError):
+    """A key, a signature or a proof pack does not hold, or evidence cannot be gathered."""
+
+
 class WireError(QuantumError):
     """A stream entry does not follow the wire format."""
 
