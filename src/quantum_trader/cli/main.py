@@ -30,6 +30,7 @@ VERBS = {
     "certify": ("quantum_trader.cli.certify", "certify", "Prove that a faulty shadow changes nothing."),
     "gates": ("quantum_trader.cli.gates", "gates", "Judge a shadow model by the four gates."),
     "report": ("quantum_trader.cli.gates", "report", "Draw the HTML report of a folder of decisions."),
+    "proof": ("quantum_trader.cli.proof", "app", "Make and check evidence of a deployment."),
     "show-config": ("quantum_trader.cli.run", "show_config", "Print the resolved settings, secrets hidden."),
     "download-data": ("quantum_trader.cli.market", "download_data", "Download bars from an exchange; resumable."),
     "simulate-data": ("quantum_trader.cli.market", "simulate_data", "Make simulated bars from a seed."),
