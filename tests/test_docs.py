@@ -22,7 +22,7 @@ from quantum_trader.core.features import SCHEMA
 from quantum_trader.core.predictions import MODELS
 from quantum_trader.gates.policy import DEFAULT, LEGACY
 from quantum_trader.models.manifest import Manifest
-from quantum_trader.release.ledger import read_grants
+from quantum_trader.release.ledger import read_entries, verify
 from quantum_trader.settings import Settings, load_settings
 
 ROOT = Path(__file__).resolve().parent.parent
@@ -259,10 +259,11 @@ def test_the_wire_examples_are_one_bar_its_decision_and_its_intent() -> None:
     assert wire.decode_lifecycle(entry("model.lifecycle")).kind == "alarm"
 
 
-def test_the_ledgers_example_is_a_grant(tmp_path: Path) -> None:
+def test_the_ledgers_example_is_a_ledger(tmp_path: Path) -> None:
     path = tmp_path / "ledger.jsonl"
     path.write_text(fenced(REFERENCE / "ledger.md")[0], encoding="utf-8")
-    assert [grant.model for grant in read_grants(path)] == ["xgb"]
+    assert verify(path) == []
+    assert {entry.detail.model for entry in read_entries(path)} == {"xgb", "lgbm", "nhits"}
 
 
 if __name__ == "__main__":

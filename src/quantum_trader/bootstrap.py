@@ -39,7 +39,7 @@ from quantum_trader.engine.pulse import Pulse
 from quantum_trader.engine.service import Service, ServiceConfig
 from quantum_trader.engine.shadow import WORKER, ShadowRing
 from quantum_trader.engine.steady_clock import SteadyClock
-from quantum_trader.release.ledger import granted_digests, read_grants
+from quantum_trader.release.ledger import read_entries, voting
 from quantum_trader.settings import ModelSettings, Settings
 
 log = logging.getLogger(__name__)
@@ -99,7 +99,7 @@ def wire_service(settings: Settings, shadow_program: Sequence[str] = WORKER) -> 
         QuantumError: one line, if a file, the ledger, a model or the bus does not let it run.
     """
     notifier = Notifier.from_environment(os.environ, os.getpid())
-    cast = load_cast(model_specs(settings), granted_digests(read_grants(settings.ledger)))
+    cast = load_cast(model_specs(settings), voting(read_entries(settings.ledger)))
     vote_policy = settings.vote_policy()
     shadows = ShadowRing(
         cast.shadows,

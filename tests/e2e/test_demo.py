@@ -47,7 +47,7 @@ def test_demo_tells_the_whole_story(tmp_path: Path) -> None:
     digests = {model: artefact.digest for model, artefact in artefacts.items()}
     assert all(intent["artefacts"] == digests for intent in intents)
     grants = [json.loads(line) for line in (run / "ledger.jsonl").read_text().splitlines()]
-    assert {grant["artefact"] for grant in grants} == set(digests.values()) - {digests["patchtst"]}
+    assert {grant["detail"]["artefact"] for grant in grants} == set(digests.values()) - {digests["patchtst"]}
 
 
 @pytest.mark.slow
