@@ -74,7 +74,7 @@ def stream(
         for overhead in proof.overhead:
             console.print(
                 f"{overhead.model}: its entry adds {overhead.smallest_bytes} to {overhead.largest_bytes} bytes, at "
-                f"most {overhead.largest_percent:.1f} % of a payload ({overhead.with_digest_bytes} bytes with its digest)",
+                f"most {overhead.largest_percent:.1f} % of a payload; {overhead.with_digest_bytes} with its digest",
                 soft_wrap=True,
             )
         for check in proof.checks:

@@ -41,9 +41,9 @@ def model_facts(settings: "Settings") -> list[ModelFact]:
     from quantum_trader.core.roles import assign_role
     from quantum_trader.models.artefact import load_artefact
     from quantum_trader.models.manifest import render
-    from quantum_trader.release.ledger import granted_digests, read_grants
+    from quantum_trader.release.ledger import read_entries, voting
 
-    granted = granted_digests(read_grants(settings.ledger))
+    granted = voting(read_entries(settings.ledger))
     facts = []
     for spec in model_specs(settings):
         try:
