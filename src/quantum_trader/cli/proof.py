@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quantum_trader.cli.finish import Finish
+from quantum_trader.cli.proof_pack import build, verify
 from quantum_trader.cli.run import ConfigFiles, EnvFile
 
 if TYPE_CHECKING:
@@ -16,7 +17,8 @@ if TYPE_CHECKING:
 
 app = typer.Typer(no_args_is_help=True, help="Make and check evidence of a deployment.")
 
-MS_PER_HOUR = 3_600_000
+app.command("build")(build)
+app.command("verify")(verify)
 
 
 @app.command("keygen")
@@ -50,13 +52,13 @@ def stream(
     Exit codes: 0 everything held, 1 something did not, or any error.
     """
     from quantum_trader.cli.proof_facts import deployed
-    from quantum_trader.cli.proof_stream import read_events
+    from quantum_trader.cli.proof_stream import moment_ms, read_events
     from quantum_trader.release.stream_proof import prove
     from quantum_trader.settings import load_settings
 
     settings = load_settings(config, env_file)
     wanted = deployed(settings)
-    proof = prove(*read_events(settings, count, _moment_ms(since) if since else 0), wanted)
+    proof = prove(*read_events(settings, count, moment_ms(since) if since else 0), wanted)
     if as_json:
         import json
 
@@ -96,19 +98,6 @@ def _table(proof: "StreamProof") -> "Table":
         held = "✓" if check.passed else "no event" if not check.looked_at else f"✗ {len(check.problems)}"
         table.add_row(check.name, str(check.looked_at), held, style=None if check.passed else "red")
     return table
-
-
-def _moment_ms(text: str) -> int:
-    """Milliseconds of a time in ISO 8601; one without a zone is UTC."""
-    from datetime import UTC, datetime
-
-    from quantum_trader.core.errors import ConfigError
-
-    try:
-        moment = datetime.fromisoformat(text)
-    except ValueError as error:
-        raise ConfigError(f"time {text!r}: expected ISO 8601, such as 2026-01-10T02:30:00+00:00") from error
-    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 class What(StrEnum):

@@ -2,6 +2,7 @@
 
 import json
 from contextlib import closing
+from datetime import UTC, datetime
 from typing import BinaryIO
 
 import msgspec
@@ -10,11 +11,24 @@ from quantum_trader.bus.client import connect
 from quantum_trader.bus.excerpt import RawEntry, RawReader, to_line
 from quantum_trader.bus.names import StreamNames
 from quantum_trader.core.bars import interval_ms
-from quantum_trader.core.errors import LedgerError
+from quantum_trader.core.errors import ConfigError, LedgerError
 from quantum_trader.settings import Settings
 
 _AROUND_MS = 5_000
 """A decision and its intent are written in one transaction; its two entries may bear neighbouring milliseconds."""
+
+
+def moment_ms(text: str) -> int:
+    """Milliseconds of a time in ISO 8601; one without a zone is UTC.
+
+    Raises:
+        ConfigError: if it is none.
+    """
+    try:
+        moment = datetime.fromisoformat(text)
+    except ValueError as error:
+        raise ConfigError(f"time {text!r}: expected ISO 8601, such as 2026-01-10T02:30:00+00:00") from error
+    return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
 
 
 def read_events(settings: Settings, count: int, since_ms: int) -> tuple[list[RawEntry], list[RawEntry]]:
