@@ -59,6 +59,9 @@ def build(requested: str | None) -> typer.Typer:
             continue
         found = getattr(importlib.import_module(module), attribute)
         if isinstance(found, typer.Typer):
+            for command in found.registered_commands:
+                if command.callback is not None and not hasattr(command.callback, "__wrapped__"):
+                    command.callback = _interruptible(command.callback)
             app.add_typer(found, name=verb, help=summary)
         else:
             app.command(verb, short_help=summary)(_interruptible(found))
