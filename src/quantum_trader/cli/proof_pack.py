@@ -101,11 +101,11 @@ def _enter(settings: "Settings", entry: "Proof", folder: Path) -> None:
     """The ledger learns of the pack; a pack that it cannot learn of is taken back."""
     import shutil
 
-    from quantum_trader.core.errors import LedgerError
+    from quantum_trader.core.errors import QuantumError
 
     try:
         record_entry(settings, entry)
-    except LedgerError:
+    except QuantumError:
         shutil.rmtree(folder, ignore_errors=True)
         raise
 
@@ -117,12 +117,12 @@ def record_entry(settings: "Settings", entry: "Proof") -> None:
         LedgerError: if the ledger is broken or cannot be written.
     """
     from quantum_trader.clock import now_utc
-    from quantum_trader.release.ledger import append_entries
+    from quantum_trader.release.appending import append
     from quantum_trader.release.ledger_entries import New
 
     at = now_utc().isoformat(timespec="seconds")
     new = New(at=at, by=getpass.getuser(), reason="proof pack: quantum proof build", detail=entry)
-    append_entries(settings.ledger, [new])
+    append(settings.ledger, [new], settings.signing_key)
 
 
 def verify(
