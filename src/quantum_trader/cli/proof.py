@@ -7,7 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 from quantum_trader.cli.finish import Finish
-from quantum_trader.cli.proof_pack import build, verify
+from quantum_trader.cli.proof_pack import build, record, verify
 from quantum_trader.cli.run import ConfigFiles, EnvFile
 
 if TYPE_CHECKING:
@@ -19,6 +19,7 @@ app = typer.Typer(no_args_is_help=True, help="Make and check evidence of a deplo
 
 app.command("build")(build)
 app.command("verify")(verify)
+app.command("record")(record)
 
 
 @app.command("keygen")

@@ -125,6 +125,22 @@ def record_entry(settings: "Settings", entry: "Proof") -> None:
     append(settings.ledger, [new], settings.signing_key)
 
 
+def record(
+    statement: Annotated[str, typer.Argument(help="SHA-256 of the pack's statement.json.")],
+    entries: Annotated[int, typer.Option(min=0, help="Entries of the ledger in the pack.")],
+    head: Annotated[str, typer.Option(help="SHA-256 of the last of them.")],
+    host: Annotated[str, typer.Option(help="Where the pack's commands ran.")] = "local",
+    config: ConfigFiles = [],  # noqa: B006
+    env_file: EnvFile = None,
+) -> None:
+    """Enter a pack in the ledger of this machine; `quantum proof build` does it by itself."""
+    from quantum_trader.release.ledger_entries import Proof
+    from quantum_trader.settings import load_settings
+
+    entry = Proof(statement=statement, entries=entries, head=head, host=host)
+    record_entry(load_settings(config, env_file), entry)
+
+
 def verify(
     folder: Annotated[Path, typer.Argument(help="A proof pack.")],
     key: Annotated[Path, typer.Option("--key", help="Public key of whoever signed it.")],

@@ -30,6 +30,8 @@ from quantum_trader.report.proof_page import HTML_FILE, MARKDOWN_FILE, pages
 
 EXCERPTS = "excerpts"
 
+_NEUTRAL = frozenset({"HOME", "LANG", "LC_ALL", "LD_LIBRARY_PATH", "PATH", "PYTHONPATH", "TMPDIR", "VIRTUAL_ENV"})
+
 
 @dataclass(frozen=True)
 class Order:
@@ -143,8 +145,8 @@ def _verdicts(order: Order, draft: Path, runs: Sequence[CommandRun], now_us: Cal
 
 
 def own_environment(environ: Mapping[str, str]) -> dict[str, str]:
-    """The environment without our settings: a verdict on excerpts follows from the excerpts alone."""
-    return {name: value for name, value in environ.items() if not name.startswith("QUANTUM_")}
+    """Only what a program needs to start: a verdict on excerpts follows from the excerpts, not from our settings."""
+    return {name: value for name, value in environ.items() if name in _NEUTRAL}
 
 
 def _named(runs: Sequence[CommandRun], name: str) -> CommandRun:

@@ -127,7 +127,7 @@ def sealer(ledger: Path, key: SigningKey, at: str, *, lowering: bool = False) ->
             log.error("ledger %s: %s; what takes influence away is appended all the same", ledger, found.sentence)
             return None
         raise LedgerError(f"ledger {ledger}: {found.sentence}; nothing is appended to it")
-    if found.state is State.BEHIND:
+    if found.state in (State.BEHIND, State.UNSEALED):
         log.warning("ledger %s: %s", ledger, found.sentence)
 
     def seal_head(head: Head) -> None:
