@@ -46,10 +46,11 @@ class State(StrEnum):
 
 
 class Seal(msgspec.Struct, frozen=True):
-    """What was found, and in which words."""
+    """What was found, in which words, and how many entries the ledger has."""
 
     state: State
     sentence: str
+    entries: int = 0
 
 
 def head_file(ledger: Path) -> Path:
@@ -73,10 +74,11 @@ def check_seal(ledger: Path, key: VerifyKey) -> Seal:
     """
     ledger = ledger.resolve()
     path = head_file(ledger)
+    born = ledger.exists()
     with at_rest(ledger):
-        entries = read_entries(ledger)
+        entries = read_entries(ledger) if born else []
         if not path.exists():
-            return Seal(State.UNSEALED, f"{path.name}: there is none; nothing guards the last entry")
+            return Seal(State.UNSEALED, f"{path.name}: there is none; nothing guards the last entry", len(entries))
         try:
             signed = _read(path, key)
         except ProofError as error:
@@ -86,18 +88,21 @@ def check_seal(ledger: Path, key: VerifyKey) -> Seal:
 
 def _compare(entries: list[Entry], signed: SignedHead) -> Seal:
     count = len(entries)
-    if count < signed.count:
-        return Seal(State.BROKEN, f"the tail was cut: the head counts {signed.count} entries, the ledger {count}")
-    # What follows an entry names its digest; the last one's is in no entry.
-    if _digest_at(entries, signed.count) != signed.digest:
-        return Seal(State.BROKEN, f"entry {signed.count} is not the one that the head names")
     after = entries[signed.count :]
-    if not after:
-        return Seal(State.SEALED, f"{count} entries, sealed {signed.at}")
-    if len({entry.at for entry in after}) > 1:
-        return Seal(State.BROKEN, f"{len(after)} entries of several times stand after the head: added without the key")
-    words = f"{len(after)} of {count} entries stand after the head"
-    return Seal(State.BEHIND, f"{words}: one append was not sealed; the next one seals it")
+    if count < signed.count:
+        state, words = State.BROKEN, f"the tail was cut: the head counts {signed.count} entries, the ledger {count}"
+    elif _digest_at(entries, signed.count) != signed.digest:
+        state, words = State.BROKEN, f"entry {signed.count} is not the one that the head names"
+    elif not after:
+        state, words = State.SEALED, f"{count} entries, sealed {signed.at}"
+    elif len({entry.at for entry in after}) > 1:
+        state, words = State.BROKEN, f"{len(after)} entries of several times stand after the head: without the key"
+    else:
+        state = State.BEHIND
+        words = (
+            f"{len(after)} of {count} entries stand after the head: one append was not sealed; the next one seals it"
+        )
+    return Seal(state, words, count)
 
 
 def _digest_at(entries: list[Entry], count: int) -> str:
@@ -127,7 +132,7 @@ def sealer(ledger: Path, key: SigningKey, at: str, *, lowering: bool = False) ->
             log.error("ledger %s: %s; what takes influence away is appended all the same", ledger, found.sentence)
             return None
         raise LedgerError(f"ledger {ledger}: {found.sentence}; nothing is appended to it")
-    if found.state in (State.BEHIND, State.UNSEALED):
+    if found.state is State.BEHIND or (found.state is State.UNSEALED and found.entries):
         log.warning("ledger %s: %s", ledger, found.sentence)
 
     def seal_head(head: Head) -> None:
