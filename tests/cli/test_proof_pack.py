@@ -105,6 +105,33 @@ def test_ctrl_c_leaves_nothing(server: EmbeddedServer, deployment: Deployment, t
     assert head(deployment.ledger) == before
 
 
+FULL_DISK = """
+import resource, sys
+from quantum_trader.cli.main import main
+resource.setrlimit(resource.RLIMIT_FSIZE, (2000, 2000))
+main()
+"""
+
+
+def test_a_full_disk_leaves_nothing(deployment: Deployment, tmp_path: Path) -> None:
+    private, _ = keys(tmp_path / "keys")
+    before = head(deployment.ledger)
+    words = ["proof", "build", "--out", tmp_path / "packs" / "pack", "--key", private]
+    command = [sys.executable, "-c", FULL_DISK, *words, "--env-file", deployment.env_file]
+    done = subprocess.run(
+        [str(word) for word in command],
+        env=environ("nowhere"),
+        capture_output=True,
+        text=True,
+        timeout=120,
+        check=False,
+    )
+    assert (done.returncode, len(done.stderr.splitlines())) == (1, 1), done.stderr
+    assert "cannot be written (File too large)" in done.stderr
+    assert list((tmp_path / "packs").iterdir()) == []
+    assert head(deployment.ledger) == before
+
+
 @pytest.mark.parametrize(
     ("words", "sentence"),
     [
