@@ -6,7 +6,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.strategies import occasion_of, output_of, records
 
-from quantum_trader.archive.columns import SCHEMA, to_records, to_table
+from quantum_trader.archive.columns import LINKS, SCHEMA, to_records, to_table
 from quantum_trader.archive.store import DecisionFile, read_decisions
 from quantum_trader.core.decision import DecisionRecord, canonical, decide, shadow_votes
 from quantum_trader.core.errors import WireError
@@ -80,7 +80,7 @@ class TestNothingIsLost:
         assert to_records(to_table([])) == []
 
 
-BESIDE = {"ts_decision", *(f"patchtst.{name}" for name in ("role", "weight", "action", "confidence", "p_up"))}
+BESIDE = {"ts_decision", *LINKS, *(f"patchtst.{name}" for name in ("role", "weight", "action", "confidence", "p_up"))}
 BESIDE |= {f"patchtst.{name}" for name in ("status", "artefact")} | {
     f"{model}.{name}" for model in MODELS for name in ("reason", "input_hash")
 }

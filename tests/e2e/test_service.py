@@ -5,8 +5,11 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from tests.archive.many import unbroken
 from tests.e2e.harness import NAMES, Engine, decisions, intents, pending, release, stream_length, wait_until
 
+from quantum_trader.archive.columns import to_table
+from quantum_trader.archive.integrity import broken
 from quantum_trader.bus.client import connect
 from quantum_trader.bus.embedded import EmbeddedServer
 from quantum_trader.bus.writer import BarWriter
@@ -37,6 +40,7 @@ def replayed(series: dict[str, BarSeries], models: Path, shadows: frozenset[str]
         for model in MODELS
     ]
     records = [r for part in replay(series, "5m", cast, VotePolicy(), workers=2) for r in part]
+    assert broken(to_table(records)) == ()
     return sorted(records, key=lambda r: (r.decision.ts_open, r.decision.symbol))
 
 
@@ -63,6 +67,7 @@ def test_service_decides_every_bar_and_equals_the_replay_byte_for_byte(server, t
     wait_until(lambda: stream_length(server.url, NAMES.decisions) >= expected(series))
     assert engine.stop() == 0, engine.log
     records = in_order(decisions(server.url))
+    assert broken(to_table(records)) == ()
     offline = replayed(series, tmp_path / "models")
     assert [canonical(r.decision) for r in records] == [canonical(r.decision) for r in offline]
     assert pending(server.url) == 0
@@ -101,6 +106,7 @@ def test_kill_9_at_50_random_points_leaves_every_decision_exactly_once(server, t
     wait_until(lambda: stream_length(server.url, NAMES.decisions) >= total)
     assert engine.stop() == 0, engine.log
     records = decisions(server.url)
+    assert unbroken(records)
     keys = [(r.decision.symbol, r.decision.ts_open) for r in records]
     assert len(keys) == len(set(keys)) == total
     offline = replayed(series, tmp_path / "models")

@@ -38,7 +38,12 @@ _HEAD: dict[str, pa.DataType] = {
     "input_hash": pa.string(),
     "policy": _TEXT,
     "digest": pa.string(),
+    "chain_prev": pa.binary(32),
+    "chain": pa.binary(32),
 }
+
+LINKS = ("chain_prev", "chain")
+"""Columns that files of version 2 do not have: their records were not chained."""
 
 _MODEL: dict[str, pa.DataType] = {
     "role": _TEXT,
@@ -54,7 +59,7 @@ _MODEL: dict[str, pa.DataType] = {
 
 SCHEMA = pa.schema(
     [*_HEAD.items(), *((f"{model}.{name}", kind) for model in MODELS for name, kind in _MODEL.items())],
-    metadata={"quantum_trader.decisions": "2"},
+    metadata={"quantum_trader.decisions": "3"},
 )
 
 
@@ -67,6 +72,8 @@ def to_table(records: Sequence[DecisionRecord]) -> pa.Table:
     for action in Action:
         columns[f"score_{action.name.lower()}"] = [d.scores[action.name] for d in decisions]
     columns["digest"] = [hashlib.sha256(canonical(d)).hexdigest() for d in decisions]
+    for name in LINKS:
+        columns[name] = [bytes.fromhex(getattr(record, name)) or None for record in records]
     for model in MODELS:
         rows = [_model_row(record, model) for record in records]
         columns |= {f"{model}.{name}": [row[i] for row in rows] for i, name in enumerate(_MODEL)}
@@ -127,7 +134,8 @@ def _record(row: dict[str, Any]) -> DecisionRecord:
     )
     if hashlib.sha256(canonical(decision)).hexdigest() != row["digest"]:
         raise WireError(f"archived decision {row['decision_id']}: its fields do not give its stored digest")
-    return DecisionRecord(decision=decision, shadows=shadows, reasons=reasons, ts_decision=row["ts_decision"])
+    links = {name: (row[name] or b"").hex() for name in LINKS}
+    return DecisionRecord(decision=decision, shadows=shadows, reasons=reasons, ts_decision=row["ts_decision"], **links)
 
 
 def _vote_fields(row: dict[str, Any], model: str) -> dict[str, Any]:

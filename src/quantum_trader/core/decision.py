@@ -72,13 +72,19 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     policy: str
 
 
-class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision with what stands beside it: the shadows, the reasons of silent voters, the clock."""
+class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A decision with what stands beside it: the shadows, the reasons of silent voters, the clock, the chain's links.
+
+    `chain_prev` and `chain` are links of `core.chain`, 64 hexadecimal characters; whoever writes the record down sets
+    them, and until then they are empty.
+    """
 
     decision: Decision
     shadows: dict[str, ShadowVote]
     reasons: dict[str, str]
     ts_decision: int
+    chain_prev: str = ""
+    chain: str = ""
 
 
 class Occasion(msgspec.Struct, frozen=True):
