@@ -14,6 +14,8 @@ from tests.release.events import Deployment, publish
 
 from quantum_trader.bus.embedded import EmbeddedServer
 from quantum_trader.release.ledger import head, read_entries
+from quantum_trader.release.proof_verify import verify_pack
+from quantum_trader.release.signing import load_public
 
 PROOF = (sys.executable, "-m", "quantum_trader.cli.main", "proof")
 
@@ -62,7 +64,11 @@ def test_a_pack_is_made_entered_and_checked(server: EmbeddedServer, deployment: 
     checked = proof("verify", pack, "--key", public)
     assert checked.returncode == 0, checked.stdout + checked.stderr
     assert "HOLDS" in checked.stdout
-    assert "verdict on patchtst" in checked.stdout
+    counted = {one.name: (one.count, one.left_out) for one in verify_pack(pack, load_public(public)).computed}
+    assert counted["chain of predictions"] == (20, "")
+    assert counted["decisions from their votes"] == (20, "")
+    assert counted["verdict on patchtst"] == (0, "not judged again here")
+    assert [line.split()[-1] for line in checked.stdout.splitlines() if "verdict on patchtst" in line] == ["✓"]
     again = proof("build", "--out", pack, *options, url=server.url)
     assert again.returncode == 1
     assert "exists already; a pack is never overwritten" in again.stderr
@@ -73,6 +79,25 @@ def test_a_pack_is_made_entered_and_checked(server: EmbeddedServer, deployment: 
     assert (refused.returncode, refused.stdout) == (1, "")
     assert refused.stderr.startswith("quantum: outputs/stream.json: was changed")
     assert len(refused.stderr.splitlines()) == 1
+
+
+@pytest.mark.slow
+def test_of_a_host_every_command_runs_there_and_its_own_ledger_is_told(
+    server: EmbeddedServer, deployment: Deployment, tmp_path: Path
+) -> None:
+    private, public = keys(tmp_path / "keys")
+    hosts = tmp_path / "hosts.toml"
+    hosts.write_text(f'[vps]\nengine_python = "{sys.executable}"\nenv_file = "{deployment.env_file}"\n')
+    before = head(deployment.ledger)
+    # No --env-file: only the host knows where its ledger is.
+    options = ("--key", private, "--host", "vps", "--hosts", hosts, "--hours", 1)
+    made = proof("build", "--out", tmp_path / "pack", *options, url=server.url)
+    assert made.returncode == 0, made.stderr
+    assert read_entries(deployment.ledger)[-1].detail.head == before.digest
+    assert proof("verify", tmp_path / "pack", "--key", public).returncode == 0
+    unknown = proof("build", "--out", tmp_path / "other", "--key", private, "--host", "nowhere", "--hosts", hosts)
+    assert (unknown.returncode, len(unknown.stderr.splitlines())) == (1, 1)
+    assert "host 'nowhere'" in unknown.stderr
 
 
 @pytest.mark.slow

@@ -8,10 +8,11 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.strategies import THRESHOLDS, records
 
+from quantum_trader.core.chain import GENESIS, chained
 from quantum_trader.core.decision import Decision, DecisionRecord, canonical
 from quantum_trader.core.intent import build_intent, encode_payload
 from quantum_trader.core.policy import IntentPolicy
-from quantum_trader.release.recompute import again, intent_problems, pair_problems, record_problems
+from quantum_trader.release.recompute import again, chain_problems, intent_problems, pair_problems, record_problems
 
 BOUNDS = {"a" * 64: THRESHOLDS, "b" * 64: THRESHOLDS}
 
@@ -66,3 +67,23 @@ def test_a_shadow_that_is_counted_does_not_follow(found: list[DecisionRecord], d
 def test_what_is_no_breakdown_is_no_reason_to_fall_over() -> None:
     for broken in (None, [], {"xgb": 7}, "text"):
         assert list(intent_problems({"side": "BUY", "model_breakdown": broken}, set()))
+
+
+@given(found=records())
+def test_the_chain_breaks_where_a_record_is_changed_taken_out_or_not_chained(found: list[DecisionRecord]) -> None:
+    first = found[0]
+    one = chained(first, GENESIS)
+    two = chained(msgspec.structs.replace(first, ts_decision=first.ts_decision + 1), one.chain)
+    three = chained(msgspec.structs.replace(first, ts_decision=first.ts_decision + 2), two.chain)
+    anew = chained(first, GENESIS)
+
+    def broken(*records: DecisionRecord) -> list[str]:
+        return list(chain_problems((str(i), record) for i, record in enumerate(records)))
+
+    assert broken(one, two, three) == broken(two, three) == []
+    assert broken(one, three) == ["1: does not follow from the record before it"]
+    assert broken(one, anew) == ["1: the chain begins anew here"]
+    assert broken(one, first) == ["1: the chain begins anew here"]
+    assert list(record_problems(two, {})) == []
+    changed = msgspec.structs.replace(two, ts_decision=0)
+    assert list(record_problems(changed, {})) == ["its link of the chain does not speak for it"]

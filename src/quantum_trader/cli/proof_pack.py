@@ -1,27 +1,25 @@
 """`quantum proof build|verify|record`: a proof pack made, checked, and entered in the ledger."""
 
-import getpass
-import sys
 import tempfile
-from collections.abc import Sequence
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from quantum_trader.cli.finish import Finish
+from quantum_trader.cli.proof_place import OURSELVES, Place, at_host, enter, here, record_entry
 from quantum_trader.cli.run import ConfigFiles, EnvFile
 
 if TYPE_CHECKING:
     from rich.console import Console
 
-    from quantum_trader.release.ledger_entries import Proof
     from quantum_trader.release.proof_verify import Report
+    from quantum_trader.release.signing import SigningKey
     from quantum_trader.report.proof import CommandRun
     from quantum_trader.settings import Settings
 
 MS_PER_HOUR = 3_600_000
-OURSELVES = (sys.executable, "-m", "quantum_trader.cli.main")
+UNIT = "quantum-ai-engine.service"
 
 Key = Annotated[Path | None, typer.Option("--key", help="Private key; the setting signing_key where it is not given.")]
 
@@ -32,8 +30,10 @@ def build(
     hours: Annotated[float, typer.Option(min=0.001, help="Length of the excerpts that end now.")] = 24.0,
     since: Annotated[str, typer.Option(help="Or where they begin, ISO 8601.")] = "",
     title: Annotated[str, typer.Option(help="First line of the pages.")] = "Quantum Trader, AI engine",
-    unit: Annotated[str, typer.Option(help="Systemd unit of the engine.")] = "quantum-ai-engine.service",
-    quantum: Annotated[str, typer.Option(help="Program to call instead of this one.")] = "",
+    host: Annotated[str, typer.Option(help="Host of the hosts file whose evidence it is; local for here.")] = "local",
+    hosts: Annotated[Path | None, typer.Option(help="TOML file of hosts.")] = None,
+    unit: Annotated[str, typer.Option(help="Systemd unit of the engine on this machine.")] = UNIT,
+    quantum: Annotated[str, typer.Option(help="Program to call here instead of this one.")] = "",
     config: ConfigFiles = [],  # noqa: B006
     env_file: EnvFile = None,
 ) -> None:
@@ -42,15 +42,10 @@ def build(
     The folder holds the outputs, the whole audit ledger, PROOF_PACK.md and PROOF_PACK.html for people, and
     statement.json with the SHA-256 of every file. It is made whole or not at all. The ledger then gets an entry of
     kind proof with the digest of the statement. A command that fails is evidence too and stops nothing; without the
-    ledger there is no pack.
+    ledger there is no pack. On another host every command runs over ssh; the key stays here.
     """
-    from rich.console import Console
-
-    from quantum_trader.clock import now_ms, now_us
+    from quantum_trader.clock import now_ms
     from quantum_trader.core.errors import ConfigError, ProofError
-    from quantum_trader.release.proof_build import Order, build_pack
-    from quantum_trader.release.proof_commands import Scene
-    from quantum_trader.release.proof_run import Here
     from quantum_trader.release.signing import load_private
     from quantum_trader.settings import load_settings
 
@@ -63,26 +58,43 @@ def build(
     begin = _begin(since, hours, until)
     if begin >= until:
         raise ConfigError(f"--since {since}: the excerpts would end before they begin")
-    program = (quantum,) if quantum else OURSELVES
-    scene = Scene(program, _settings_words(config, env_file), unit, begin, until)
+    if host == "local":
+        _make(here(quantum, config, env_file, unit), out, title, (begin, until), signing, settings)
+    else:
+        with at_host(host, hosts) as place:
+            _make(place, out, title, (begin, until), signing, None)
+
+
+def _make(
+    place: Place, out: Path, title: str, span: tuple[int, int], key: "SigningKey", settings: "Settings | None"
+) -> None:
+    import shutil
+
+    from rich.console import Console
+
+    from quantum_trader.clock import now_us
+    from quantum_trader.core.errors import QuantumError
+    from quantum_trader.release.proof_build import Order, build_pack
+    from quantum_trader.release.proof_commands import Scene
+
     console = Console(highlight=False)
-    pack = build_pack(
-        Order(out, title, _maker(), scene, program), Here("local"), signing, now_us, lambda run: _tell(console, run)
-    )
-    _enter(settings, pack.entry, pack.folder)
-    console.print(f"pack {out}: {len(pack.predicate.commands)} commands, signed by key {signing.key_id[:16]}")
-    console.print(f"ledger {settings.ledger}: entry of kind proof, statement {pack.entry.statement[:16]}")
+    scene = Scene(place.quantum, place.settings, place.unit, *span)
+    order = Order(out, title, _maker(), scene, place.quantum if settings is not None else OURSELVES)
+    pack = build_pack(order, place.reach, key, now_us, lambda run: _tell(console, run))
+    try:
+        enter(place, pack.entry, settings)
+    except QuantumError:
+        # A pack that the ledger cannot learn of is taken back.
+        shutil.rmtree(pack.folder, ignore_errors=True)
+        raise
+    console.print(f"pack {out}: {len(pack.predicate.commands)} commands, signed by key {key.key_id[:16]}")
+    console.print(f"ledger: entry of kind proof, statement {pack.entry.statement[:16]}")
 
 
 def _begin(since: str, hours: float, until: int) -> int:
     from quantum_trader.cli.proof_stream import moment_ms
 
     return moment_ms(since) if since else until - int(hours * MS_PER_HOUR)
-
-
-def _settings_words(config: Sequence[Path], env_file: Path | None) -> tuple[str, ...]:
-    words = [word for path in config for word in ("-c", str(path))]
-    return (*words, *(("--env-file", str(env_file)) if env_file is not None else ()))
 
 
 def _maker() -> dict[str, str]:
@@ -95,34 +107,6 @@ def _maker() -> dict[str, str]:
 def _tell(console: "Console", run: "CommandRun") -> None:
     mark = "✓" if run.exit_code == 0 else "·"
     console.print(f"{mark} {run.name:18} {run.seconds:6.2f} s  {run.problem or f'exit code {run.exit_code}'}")
-
-
-def _enter(settings: "Settings", entry: "Proof", folder: Path) -> None:
-    """The ledger learns of the pack; a pack that it cannot learn of is taken back."""
-    import shutil
-
-    from quantum_trader.core.errors import QuantumError
-
-    try:
-        record_entry(settings, entry)
-    except QuantumError:
-        shutil.rmtree(folder, ignore_errors=True)
-        raise
-
-
-def record_entry(settings: "Settings", entry: "Proof") -> None:
-    """Append an entry of kind proof to the ledger.
-
-    Raises:
-        LedgerError: if the ledger is broken or cannot be written.
-    """
-    from quantum_trader.clock import now_utc
-    from quantum_trader.release.appending import append
-    from quantum_trader.release.ledger_entries import New
-
-    at = now_utc().isoformat(timespec="seconds")
-    new = New(at=at, by=getpass.getuser(), reason="proof pack: quantum proof build", detail=entry)
-    append(settings.ledger, [new], settings.signing_key)
 
 
 def record(

@@ -22,7 +22,7 @@ from quantum_trader.release import proof_commands as listed
 from quantum_trader.release.dsse import unseal
 from quantum_trader.release.ledger import Head, verify
 from quantum_trader.release.proof_derive import verdict_model
-from quantum_trader.release.recompute import breakdown, intent_problems, pair_problems, record_problems
+from quantum_trader.release.recompute import breakdown, chain_problems, intent_problems, pair_problems, record_problems
 from quantum_trader.release.signing import VerifyKey
 from quantum_trader.release.statement import PAYLOAD_TYPE, STATEMENT_FILE, Statement, hash_files, read_file
 from quantum_trader.release.statement import read_statement as _read
@@ -87,7 +87,7 @@ def verify_pack(folder: Path, key: VerifyKey, judge: Judge | None = None, code: 
     computed = [
         _ledger(pack),
         _models(pack),
-        _decisions(pack),
+        *_decisions(pack),
         _intents(pack),
         *_verdicts(pack, judge, code),
         _pages(pack),
@@ -180,11 +180,12 @@ def _thresholds(pack: _Pack) -> dict[str, Thresholds]:
     return out
 
 
-def _decisions(pack: _Pack) -> Computed:
+def _decisions(pack: _Pack) -> Iterator[Computed]:
     name = "decisions from their votes"
     held = pack.output(listed.DECISIONS)
     if held is None:
-        return Computed(name, 0, (), "the decisions could not be read when the pack was made")
+        yield Computed(name, 0, (), "the decisions could not be read when the pack was made")
+        return
     thresholds = _thresholds(pack)
     problems: list[str] = []
     records = list(_read_records(*held))
@@ -193,7 +194,11 @@ def _decisions(pack: _Pack) -> Computed:
             problems.append(f"{where}: {record}")
         else:
             problems += [f"{where}: {problem}" for problem in record_problems(record, thresholds)]
-    return Computed(name, len(records), tuple(problems))
+    yield Computed(name, len(records), tuple(problems))
+    whole = [(where, record) for where, record in records if not isinstance(record, str)]
+    links = sum(bool(record.chain) for _, record in whole)
+    broken = tuple(chain_problems(whole))
+    yield Computed("chain of predictions", links, broken, "" if links or broken else "these records were not chained")
 
 
 def _read_records(run: CommandRun, raw: bytes) -> Iterator[tuple[str, DecisionRecord | str]]:

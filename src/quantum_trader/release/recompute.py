@@ -4,13 +4,14 @@ Each function says what does not follow, in one sentence, or nothing. They see o
 so whoever holds a pack can ask the same questions years later, without a server, a model or a clock.
 """
 
-from collections.abc import Collection, Iterator, Mapping
+from collections.abc import Collection, Iterable, Iterator, Mapping
 from typing import Any
 
 import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from quantum_trader.core.chain import GENESIS, holds
 from quantum_trader.core.decision import Decision, DecisionRecord, ModelVote, canonical, decision_id
 from quantum_trader.core.predictions import Action, Thresholds, confidence
 from quantum_trader.core.vote import vote
@@ -56,10 +57,28 @@ def record_problems(record: DecisionRecord, thresholds: Mapping[str, Thresholds]
     counted = sorted(set(record.shadows) & set(decision.votes))
     if counted:
         yield f"{counted[0]} is a shadow and a voter at once"
+    if (record.chain or record.chain_prev) and not holds(record):
+        yield "its link of the chain does not speak for it"
     for model, said in (*decision.votes.items(), *record.shadows.items()):
         problem = _answer_problem(said, thresholds.get(said.artefact))
         if problem:
             yield f"{model}: {problem}"
+
+
+def chain_problems(records: Iterable[tuple[str, DecisionRecord]]) -> Iterator[str]:
+    """Where records that were written one after the other do not stand behind one another in the chain of their symbol.
+
+    Args:
+        records: Each with where it was found, in the order in which they were written, without a gap.
+    """
+    last: dict[tuple[str, str], str] = {}
+    for where, record in records:
+        key = record.decision.symbol, record.decision.timeframe
+        before = last.get(key)
+        if before and record.chain_prev != before:
+            begins = record.chain_prev in ("", GENESIS)
+            yield f"{where}: {'the chain begins anew here' if begins else 'does not follow from the record before it'}"
+        last[key] = record.chain
 
 
 def _vote_problems(decision: Decision) -> Iterator[str]:
