@@ -66,6 +66,7 @@ def commands(scene: Scene) -> list[Command]:
         excerpt(INTENTS, "Intents, as the stream holds them", "jsonl", *window),
         excerpt(BARS, "Bars, as the stream holds them", "jsonl", *window),
         excerpt(LIFECYCLE, "Lifecycle events, as the stream holds them", "jsonl", *window),
+        Command("audit", "The audit ledger's chain", (*quantum, "audit", "verify", *settings)),
         excerpt(LEDGER, "The audit ledger, whole", "jsonl"),
     ]
 
