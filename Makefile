@@ -6,7 +6,7 @@ BARS   ?=
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test quick check lint types imports bench setup system clean
+.PHONY: help demo rogues test quick check lint types imports bench setup system clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -26,6 +26,9 @@ setup: $(READY) ## Make the virtual environment from the pinned versions
 
 demo: $(READY) ## Train four models, run the real service on the rest of the bars, judge, report (BARS=file for real bars)
 	@$(BIN)/quantum demo $(if $(BARS),--bars $(BARS))
+
+rogues: $(READY) ## Measure how often the gates err, about half an hour, resumable, into docs (BARS=file adds real returns)
+	@$(BIN)/quantum rogues --page docs/gates-error-rates.md $(if $(BARS),--bars $(BARS))
 
 check: lint types imports quick ## Format, lint, types, import contracts and the quick tests
 

@@ -53,10 +53,14 @@ class Strict(BaseModel):
 
 
 class ModelSettings(Strict):
-    """One model: the folder of its artefact and its flag. Only the word ``false`` asks for a vote."""
+    """One model: the folder of its artefact, its flag, and its calibration as ``FILE@DIGEST``.
+
+    Only the word ``false`` asks for a vote.
+    """
 
     model_path: OptionalPath = None
     shadow_only: str | None = None
+    calibration: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
 
 
 class IntentSettings(Strict):
@@ -107,6 +111,11 @@ class Settings(Strict):
         """How votes count."""
         return VotePolicy({**DEFAULT_WEIGHTS, **self.weights}, self.min_consensus)
 
+    @property
+    def calibrations(self) -> dict[str, str]:
+        """By model that has one, where its calibration lies and which digest it has: ``FILE@DIGEST``."""
+        return {name: model.calibration for name, model in self.models.items() if model.calibration is not None}
+
     def intent_policy(self) -> IntentPolicy:
         """How intents are sized."""
         return IntentPolicy(**self.intent.model_dump())
@@ -116,6 +125,7 @@ _SPECIAL: dict[str, tuple[str, ...]] = {"SHADOW_GRACE_MS": ("shadow_grace_ms",)}
 for _model in MODELS:
     _SPECIAL[f"{_model.upper()}_MODEL_PATH"] = ("models", _model, "model_path")
     _SPECIAL[f"{_model.upper()}_SHADOW_ONLY"] = ("models", _model, "shadow_only")
+    _SPECIAL[f"{_model.upper()}_CALIBRATION"] = ("models", _model, "calibration")
 for _name in IntentSettings.model_fields:
     _SPECIAL[f"{PREFIX}INTENT_{_name.upper()}"] = ("intent", _name)
 
@@ -137,7 +147,7 @@ def load_settings(
     for path in config_files:
         _merge(merged, _read_toml(path))
     if env_file is not None:
-        _merge(merged, _from_environment(_read_env(env_file), str(env_file)))
+        _merge(merged, _from_environment(read_env(env_file), str(env_file)))
     _merge(merged, _from_environment(environ, "environment"))
     _flags_as_text(merged)
     _refuse_booleans(merged, "setting ")
@@ -164,7 +174,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"config {path}: {error}") from error
 
 
-def _read_env(path: Path) -> dict[str, str]:
+def read_env(path: Path) -> dict[str, str]:
+    """The variables of an env file, as systemd would read them.
+
+    Raises:
+        ConfigError: if it is missing or not UTF-8, or a line would mean another thing to systemd.
+    """
     if not path.is_file():
         raise ConfigError(f"env file {path}: no such file")
     try:

@@ -88,14 +88,19 @@ def _column(part: pa.Table, name: str) -> Bytes:
 
 def _votes(part: pa.Table, model: str) -> list[bytes]:
     """A model's votes without their braces."""
-    p_up = _texts(part[f"{model}.p_up"])
-    if part[f"{model}.p_up"].null_count:
-        p_up = [b"" if p == b"null" else b',"p_up":%b' % p for p in p_up]
-    else:
-        p_up = [b',"p_up":%b' % p for p in p_up]
     fields = (_texts(part[f"{model}.{name}"]) for name in ("confidence", "status", "artefact"))
-    form = b'"action":%b,"confidence":%b,"status":%b,"artefact":%b%b'
-    return [form % row for row in zip(_actions(part[f"{model}.action"]), *fields, p_up, strict=True)]
+    beside = (_where_given(part, model, name) for name in ("p_up", "p_calibrated"))
+    form = b'"action":%b,"confidence":%b,"status":%b,"artefact":%b%b%b'
+    return [form % row for row in zip(_actions(part[f"{model}.action"]), *fields, *beside, strict=True)]
+
+
+def _where_given(part: pa.Table, model: str, name: str) -> list[bytes]:
+    """A key of a vote that is left out where there is no value."""
+    column = part[f"{model}.{name}"]
+    if column.null_count == len(column):
+        return [b""] * len(column)
+    key = b',"%b":' % name.encode()
+    return [b"" if value == b"null" else key + value for value in _texts(column)]
 
 
 def _shadow_votes(part: pa.Table, model: str) -> list[bytes]:

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from quantum_trader.archive.columns import LINKS, SCHEMA
+from quantum_trader.archive.columns import LINKS, SCHEMA, grown
 from quantum_trader.core.errors import ConfigError, WireError
 
 _MARK = b"quantum_trader.decisions"
@@ -84,8 +84,7 @@ def read_file(path: Path) -> pa.Table:
         raise WireError(f"decisions {path}: not readable as Parquet ({_line(error)})") from error
     if _MARK not in (table.schema.metadata or {}):
         raise WireError(f"decisions {path}: a Parquet file, but not of decisions")
-    if not set(LINKS) & set(table.schema.names):
-        table = _unlinked(table)
+    table = grown(table)
     if table.schema.names != SCHEMA.names:
         differing = sorted(set(table.schema.names) ^ set(SCHEMA.names)) or ["their order"]
         raise WireError(f"decisions {path}: columns of another version ({', '.join(differing[:3])})")
@@ -93,14 +92,6 @@ def read_file(path: Path) -> pa.Table:
         return table.cast(SCHEMA)
     except pa.ArrowException as error:
         raise WireError(f"decisions {path}: a column of another type ({_line(error)})") from error
-
-
-def _unlinked(table: pa.Table) -> pa.Table:
-    """A table of version 2, whose decisions were not chained, with the links' columns empty."""
-    for name in LINKS:
-        at = SCHEMA.get_field_index(name)
-        table = table.add_column(min(at, table.num_columns), name, pa.nulls(len(table), SCHEMA.field(at).type))
-    return table
 
 
 def _line(error: Exception) -> str:

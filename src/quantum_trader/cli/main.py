@@ -30,6 +30,8 @@ VERBS = {
     "replay": ("quantum_trader.cli.replay", "replay", "Decide a file of bars without a server, into Parquet."),
     "certify": ("quantum_trader.cli.certify", "certify", "Prove that a faulty shadow changes nothing."),
     "gates": ("quantum_trader.cli.gates", "gates", "Judge a shadow model by the four gates."),
+    "calibrate": ("quantum_trader.cli.calibrate", "calibrate", "Fit what a model's stated probability means."),
+    "rogues": ("quantum_trader.cli.rogues", "rogues", "Measure how often the gates promote what they must not."),
     "report": ("quantum_trader.cli.gates", "report", "Draw the HTML report of a folder of decisions."),
     "proof": ("quantum_trader.cli.proof", "app", "Make and check evidence of a deployment."),
     "show-config": ("quantum_trader.cli.run", "show_config", "Print the resolved settings, secrets hidden."),

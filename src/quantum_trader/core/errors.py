@@ -31,6 +31,10 @@ class ArtefactError(QuantumError):
     """A model artefact is missing, changed, foreign or does not behave as its manifest says."""
 
 
+class CalibrationError(ArtefactError):
+    """A calibration cannot be fitted, or its file is missing, changed, foreign or no monotone map."""
+
+
 class LedgerError(QuantumError):
     """The release ledger is missing, malformed or contradicts itself."""
 

@@ -4,7 +4,6 @@ Only an empty ledger can be initialised: later votes are earned, not initialised
 """
 
 import os
-import re
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
@@ -13,11 +12,9 @@ from pathlib import Path
 from quantum_trader.core.errors import ConfigError, LedgerError
 from quantum_trader.core.predictions import DEFAULT_WEIGHTS, MODELS
 from quantum_trader.models.artefact import load_artefact
+from quantum_trader.release.env_file import is_read_differently
 from quantum_trader.release.ledger import append_entries, read_entries
 from quantum_trader.release.ledger_entries import Grant, New
-
-_READ_DIFFERENTLY = re.compile(r"[\r\n\\]|\s#|\s$")
-"""What systemd's EnvironmentFile and dotenv do not both give back as it was written."""
 
 
 @dataclass(frozen=True)
@@ -100,7 +97,7 @@ def _write_env(path: Path, folders: Mapping[str, Path], shadows: Collection[str]
         if model in folders:
             lines.append(f"{model.upper()}_MODEL_PATH={folders[model]}")
             lines.append(f"{model.upper()}_SHADOW_ONLY={'true' if model in shadows else 'false'}")
-    unsafe = next((line for line in lines if _READ_DIFFERENTLY.search(line)), None)
+    unsafe = next((line for line in lines if is_read_differently(line)), None)
     if unsafe is not None:
         raise ConfigError(f"env file {path}: cannot hold {unsafe!r} (a line break, a backslash, ' #' or a blank end)")
     try:

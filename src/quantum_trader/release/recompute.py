@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 from msgspec import UNSET
 
+from quantum_trader.core.calibration import conviction
 from quantum_trader.core.chain import GENESIS, holds
 from quantum_trader.core.decision import Decision, DecisionRecord, ModelVote, canonical, decision_id
 from quantum_trader.core.predictions import Action, Thresholds, confidence
@@ -28,7 +29,7 @@ def again(decision: Decision) -> Decision:
     said = [decision.votes[name] for name in names]
     result = vote(
         np.array([[Action[one.action].value for one in said]], dtype=np.int8).reshape(1, len(names)),
-        np.array([[one.confidence for one in said]], dtype=np.float64).reshape(1, len(names)),
+        np.array([[_counted(one) for one in said]], dtype=np.float64).reshape(1, len(names)),
         np.array([[one.status == "ok" for one in said]], dtype=np.bool_).reshape(1, len(names)),
         np.array([decision.weights[name] for name in names], dtype=np.float64),
         decision.min_consensus,
@@ -43,6 +44,14 @@ def again(decision: Decision) -> Decision:
         voters=int(result.voters[0]),
         scores=scores,
     )
+
+
+def _counted(said: ModelVote) -> float:
+    """The confidence that counts: the stated one, or what the policy's calibration makes of it."""
+    if said.status != "ok" or said.p_calibrated is UNSET:
+        return said.confidence
+    action = np.array([Action[said.action].value], dtype=np.int8)
+    return float(conviction(np.array([said.p_calibrated]), action)[0])
 
 
 def record_problems(record: DecisionRecord, thresholds: Mapping[str, Thresholds]) -> Iterator[str]:
