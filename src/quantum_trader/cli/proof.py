@@ -76,8 +76,9 @@ def stream(
         console.print(_table(proof))
         for overhead in proof.overhead:
             console.print(
-                f"{overhead.model}: its entry adds {overhead.smallest_bytes} to {overhead.largest_bytes} bytes, at "
-                f"most {overhead.largest_percent:.1f} % of a payload; {overhead.with_digest_bytes} with its digest",
+                f"{overhead.model}: its entry has {overhead.smallest_bytes} to {overhead.largest_bytes} bytes, at most "
+                f"{overhead.largest_percent:.1f} % of a payload; name and digest included it adds "
+                f"{overhead.with_digest_bytes}",
                 soft_wrap=True,
             )
         for check in proof.checks:

@@ -37,7 +37,7 @@ class Check(msgspec.Struct, frozen=True):
 
 
 class Overhead(msgspec.Struct, frozen=True):
-    """What one shadow's entry adds to the payloads, smallest to largest; `with_digest` counts its digest too."""
+    """One shadow's entry in the payloads, smallest to largest; `with_digest` is all that the shadow adds to one."""
 
     model: str
     payloads: int
@@ -189,9 +189,11 @@ def _recorded(record: DecisionRecord, deployed: Deployed) -> Iterator[str]:
 
 
 def _size(intent: _Intent, model: str) -> tuple[int, float]:
-    """Bytes that one entry adds to a payload, and its share of the whole in percent."""
+    """Bytes of one entry as it stands in a payload, and its share of the whole in percent."""
     rest = {name: entry for name, entry in intent.payload["model_breakdown"].items() if name != model}
-    size = len(intent.raw) - len(encode_payload({**intent.payload, "model_breakdown": rest}))
+    added = len(intent.raw) - len(encode_payload({**intent.payload, "model_breakdown": rest}))
+    # What is added is the entry behind its name: `, "patchtst": `.
+    size = added - len(model) - 6
     return size, 100.0 * size / len(intent.raw)
 
 
