@@ -82,6 +82,7 @@ class TestTheLastOneToSpeakWins:
             "group": ("g", "g"),
             "consumer": ("c", "c"),
             "ledger": ("/var/lib/ledger", Path("/var/lib/ledger")),
+            "signing_key": ("/run/key", Path("/run/key")),
             "ready_file": ("/run/ready", Path("/run/ready")),
             "linger_ms": ("7", 7),
             "lease_wait_s": ("8", 8.0),

@@ -88,6 +88,7 @@ class Settings(Strict):
     group: str = "ai-engine"
     consumer: str = "engine-1"
     ledger: Path = Path("ledger.jsonl")
+    signing_key: OptionalPath = None
     ready_file: OptionalPath = None
     linger_ms: Annotated[int, Field(ge=0, le=600_000)] = 1500
     lease_wait_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
