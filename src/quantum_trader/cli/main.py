@@ -31,6 +31,7 @@ VERBS = {
     "gates": ("quantum_trader.cli.gates", "gates", "Judge a shadow model by the four gates."),
     "promote": ("quantum_trader.cli.promote", "promote", "Give a shadow its vote, by a verdict that holds."),
     "weight": ("quantum_trader.cli.promote", "weight", "Change a voter's weight, step by step."),
+    "watch": ("quantum_trader.cli.watch", "watch", "After a promotion: keep it, or demote it at once."),
     "report": ("quantum_trader.cli.gates", "report", "Draw the HTML report of a folder of decisions."),
     "show-config": ("quantum_trader.cli.run", "show_config", "Print the resolved settings, secrets hidden."),
     "download-data": ("quantum_trader.cli.market", "download_data", "Download bars from an exchange; resumable."),

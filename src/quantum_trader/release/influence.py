@@ -126,6 +126,12 @@ def change_weight(
         raise
 
 
+def watched_entry(deed: Deed, weight: float) -> Watch:
+    """The watch's own entry: the model stands as it stood; what follows from it stands in its own entry."""
+    stands = State(role="voter", artefact=deed.artefact, weight=weight)
+    return Watch(model=deed.model, artefact=deed.artefact, before=stands, after=stands, facts=deed.facts)
+
+
 def demote(place: Place, deed: Deed, weight: float, watched: Watch | None = None) -> list[str]:
     """Take a vote away: revoke the grant and set the flag to shadow.
 
@@ -204,7 +210,7 @@ def _weights(place: Place, model: str, weight: float) -> str:
     """The variable of all weights with one of them changed."""
     held = read_values(_read(place), str(place.env_file)).get(WEIGHTS, "")
     parts = [part.partition("=") for part in held.split(",") if part.strip()]
-    weights = {name.strip(): value.strip() for name, _, value in parts} | {model: f"{weight:g}"}
+    weights = {name.strip(): value.strip() for name, _, value in parts} | {model: repr(weight)}
     return ",".join(
         f"{name}={weights[name]}" for name in (*MODELS, *sorted(set(weights) - set(MODELS))) if name in weights
     )
