@@ -89,6 +89,18 @@ class Conduct:
     latency_p99_ms: float = math.nan
 
 
+def promoted_mean(x: FloatArray) -> float:
+    """Mean of the blocks' x from the first one on that said something; NaN where none did.
+
+    Blocks that say nothing later count: the CUSUM counts them too.
+
+    >>> promoted_mean(np.array([0.0, 0.0, 0.5, 0.0, 0.1])), promoted_mean(np.zeros(3))
+    (0.19999999999999998, nan)
+    """
+    spoke = np.flatnonzero(x)
+    return float(x[spoke[0] :].mean()) if len(spoke) else math.nan
+
+
 class WatchState(StrEnum):
     """What the watch says."""
 
