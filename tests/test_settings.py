@@ -5,9 +5,9 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from pydantic import SecretStr
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from quantum_trader.core.errors import ConfigError
 from quantum_trader.core.policy import IntentPolicy, VotePolicy
