@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --constraint constraints.txt torch
 	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt setuptools
-	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt --no-build-isolation --editable '.[analysis,market,release,train,dev]'
+	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt --no-build-isolation --editable '.[alerts,analysis,market,release,train,dev]'
 	@touch $@
 
 setup: $(READY) ## Make the virtual environment from the pinned versions

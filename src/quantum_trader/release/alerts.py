@@ -1,6 +1,7 @@
 """Telling people, through apprise's services; an address may hold a password and is never shown."""
 
 import contextlib
+import logging
 import os
 from collections.abc import Sequence
 from pathlib import Path
@@ -14,6 +15,8 @@ def alert(urls: Sequence[str], title: str, text: str) -> list[str]:
         import apprise
     except ImportError:
         return ["alert_urls is set, but apprise is not installed (the extra `alerts`)"]
+    # The library logs an address that it cannot use, password and all.
+    logging.getLogger("apprise").disabled = True
     problems = []
     for number, url in enumerate(urls, start=1):
         scheme = url.partition(":")[0] if ":" in url else "no scheme"
