@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from quantum_trader.core.calibration import IsotonicCurve, PlattCurve
 from quantum_trader.core.errors import CalibrationError
-from quantum_trader.gates.panel import SPAN
-from quantum_trader.gates.recalibration import (
+from quantum_trader.gates.calibration_fit import (
     STANDARD,
     Method,
     RecalibrationPolicy,
@@ -20,6 +19,7 @@ from quantum_trader.gates.recalibration import (
     spread_conflict,
     walk_forward,
 )
+from quantum_trader.gates.panel import SPAN
 from quantum_trader.gates.sample import CYCLE, Sample
 
 Make = Callable[..., Sample]
