@@ -205,6 +205,12 @@ def test_a_policy_or_data_that_are_not_the_recorded_ones_are_invalid(good: Any) 
     assert (verdict.state, verdict.plain) == (INVALID, None)
     assert f"the first at bar {good.bars - 1}" in verdict.summary
     assert {line.state for line in by_name(verdict).values()} == {GateState.INSUFFICIENT}
+    # Whole cycles only, as everywhere.
+    assert (verdict.cycles, verdict.bars) == (60, 60 * CYCLE)
+    cut = replace(good, bars=good.bars - 1)
+    rows = cut.take(np.flatnonzero(good.bar < cut.bars))
+    short = judge(rows.sample(), rows.panel(), looser, WHOLE.digest)
+    assert (short.state, short.cycles, short.bars) == (INVALID, 59, 59 * CYCLE)
     json.loads(text(verdict))
 
 

@@ -69,3 +69,7 @@ def test_steps_without_variance() -> None:
 @pytest.mark.parametrize("hits", [[0, 0, 0], [5, 5, 5]])
 def test_no_trend_where_nothing_varies(hits: list[int]) -> None:
     assert cochran_armitage(np.array(hits), np.array([5, 5, 5])) == (0.0, 1.0)
+
+
+def test_pooling_of_nothing_is_nothing() -> None:
+    assert pool_adjacent_violators(np.empty(0), np.empty(0)).shape == (0,)

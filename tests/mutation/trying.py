@@ -36,15 +36,15 @@ _QUIET = ("-W", "ignore::pytest.PytestAssertRewriteWarning")
 
 _ALSO = {
     "calibration": ["quality"],
-    "clustered": ["contract"],
+    "clustered": ["tallies", "contract"],
     "contract": ["judge"],
     "counterfactual": ["judge"],
     "degenerate": ["vetoes"],
     "deployment": ["judge"],
     "events": ["trial", "judge"],
     "evidence": ["judge"],
-    "isotonic": ["calibration"],
-    "logits": ["overlay", "counterfactual", "vetoes", "judge"],
+    "isotonic": ["calibration", "trend"],
+    "logits": ["overlay", "panel", "counterfactual", "vetoes", "judge"],
     "panel": ["judge", "counterfactual"],
     "result": ["contract", "verdict", "judge"],
     "sample": ["judge"],
@@ -59,7 +59,7 @@ _ALSO = {
     "volatility": ["overlay", "trial", "counterfactual", "judge"],
     "watch": ["matrix"],
     "distance": ["watch"],
-    "confidence": ["evidence"],
+    "confidence": ["multiplicity"],
 }
 """Tests that a module has besides those of its own name, nearest first."""
 
