@@ -10,7 +10,8 @@ from quantum_trader.core.errors import ArtefactError, ConfigError, LedgerError
 from quantum_trader.core.predictions import MODELS
 from quantum_trader.models.artefact import load_artefact
 from quantum_trader.release.init import Release, initialise
-from quantum_trader.release.ledger import Grant, append_grants, granted_digests, read_grants
+from quantum_trader.release.ledger import append_entries, read_entries, voting
+from quantum_trader.release.ledger_entries import Grant, New
 from quantum_trader.settings import load_settings
 
 AT = "2026-01-01T00:00:00Z"
@@ -26,7 +27,7 @@ def init(folder: Path, found: dict[str, Path], shadows: tuple[str, ...] = ("patc
 
 def assert_nothing_written(folder: Path) -> None:
     assert not (folder / "engine.env").exists()
-    assert read_grants(folder / "ledger") == []
+    assert read_entries(folder / "ledger") == []
     assert [path.name for path in folder.iterdir() if path.name.startswith(".")] == []
 
 
@@ -35,12 +36,12 @@ class TestTheFirstRelease:
         found = artefacts(tmp_path)
         release = init(tmp_path, found)
         digests = {model: load_artefact(path).digest for model, path in found.items()}
-        assert granted_digests(read_grants(tmp_path / "ledger")) == {
+        assert voting(read_entries(tmp_path / "ledger")) == {
             model: {digests[model]} for model in ("xgb", "lgbm", "nhits")
         }
         assert {model: digest for model, (_, digest) in release.artefacts.items()} == digests
         assert release.shadows == {"patchtst"}
-        grant = read_grants(tmp_path / "ledger")[0]
+        grant = read_entries(tmp_path / "ledger")[0]
         assert (grant.at, grant.by, grant.reason) == (AT, "operator", "first voters: quantum init")
 
     def test_writes_an_env_file_that_the_engine_reads_back(self, tmp_path: Path) -> None:
@@ -68,15 +69,16 @@ class TestTheFirstRelease:
             init(tmp_path, found, shadows=())
         assert_nothing_written(tmp_path)
         init(tmp_path, found)
-        assert set(granted_digests(read_grants(tmp_path / "ledger"))) == {"xgb"}
+        assert set(voting(read_entries(tmp_path / "ledger"))) == {"xgb"}
 
 
 class TestIsRefusedAndWritesNothing:
     def test_where_the_ledger_holds_grants(self, tmp_path: Path) -> None:
         found = artefacts(tmp_path)
-        append_grants(tmp_path / "ledger", [Grant(at=AT, model="xgb", artefact="ab" * 32, by="x", reason="y")])
+        grant = Grant(model="xgb", artefact="ab" * 32, weight=0.25)
+        append_entries(tmp_path / "ledger", [New(at=AT, by="x", reason="y", detail=grant)])
         before = (tmp_path / "ledger").read_bytes()
-        with pytest.raises(LedgerError, match="holds grants already; a later model earns its vote in shadow"):
+        with pytest.raises(LedgerError, match="holds entries already; a later model earns its vote in shadow"):
             init(tmp_path, found)
         assert (tmp_path / "ledger").read_bytes() == before
         assert not (tmp_path / "engine.env").exists()
@@ -86,7 +88,7 @@ class TestIsRefusedAndWritesNothing:
         init(tmp_path, found)
         before = (tmp_path / "engine.env").read_bytes(), (tmp_path / "ledger").read_bytes()
         (tmp_path / "engine.env").unlink()
-        with pytest.raises(LedgerError, match="holds grants already"):
+        with pytest.raises(LedgerError, match="holds entries already"):
             init(tmp_path, found)
         (tmp_path / "engine.env").write_bytes(before[0])
         with pytest.raises(ConfigError, match="exists already"):
@@ -98,7 +100,7 @@ class TestIsRefusedAndWritesNothing:
         with pytest.raises(ConfigError, match=r"engine\.env: exists already; edit it"):
             init(tmp_path, artefacts(tmp_path))
         assert (tmp_path / "engine.env").read_text() == "XGB_SHADOW_ONLY=true\n"
-        assert read_grants(tmp_path / "ledger") == []
+        assert read_entries(tmp_path / "ledger") == []
 
     def test_where_the_ledger_is_broken(self, tmp_path: Path) -> None:
         (tmp_path / "ledger").write_text("half a li")

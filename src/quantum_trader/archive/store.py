@@ -10,7 +10,7 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 
 from quantum_trader.archive.codes import codes, column
-from quantum_trader.archive.columns import SCHEMA
+from quantum_trader.archive.columns import LATER, LINKS, SCHEMA, grown
 from quantum_trader.core.errors import ConfigError, WireError
 
 _MARK = b"quantum_trader.decisions"
@@ -27,7 +27,7 @@ class DecisionFile:
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Digests and hashes do not repeat: a dictionary of them would only cost time.
-        plain = ("decision_id", "input_hash", "digest")
+        plain = ("decision_id", "input_hash", "digest", *LINKS)
         named = [name for name in SCHEMA.names if not name.endswith(plain)]
         try:
             self._writer = pq.ParquetWriter(
@@ -55,7 +55,8 @@ class DecisionFile:
             self._draft.unlink(missing_ok=True)
 
 
-NUMBERS = tuple(name for name in SCHEMA.names if not name.endswith(("decision_id", "input_hash", "digest", "reason")))
+_TEXTS = ("decision_id", "input_hash", "digest", "reason", *LINKS)
+NUMBERS = tuple(name for name in SCHEMA.names if not name.endswith(_TEXTS))
 """Columns that gates and reports read; the digests of a million decisions are most of their memory."""
 
 
@@ -97,13 +98,15 @@ def read_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
         with pq.ParquetFile(path, page_checksum_verification=True) as file:
             schema = file.schema_arrow
             problem = _foreign(schema)
-            table = None if problem else file.read(None if columns is None else list(columns))
+            names = [name for name in columns or SCHEMA.names if name in schema.names]
+            table = None if problem else file.read(names)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise WireError(f"decisions {path}: not readable as Parquet ({_line(error)})") from error
     if table is None:
         raise WireError(f"decisions {path}: {problem}")
+    wanted = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
     try:
-        return table.cast(SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns]))
+        return grown(table, wanted).cast(wanted)
     except pa.ArrowException as error:
         raise WireError(f"decisions {path}: a column of another type ({_line(error)})") from error
 
@@ -112,8 +115,9 @@ def _foreign(schema: pa.Schema) -> str:
     """Why a Parquet file with this schema holds no decisions of this version; empty if it does."""
     if _MARK not in (schema.metadata or {}):
         return "a Parquet file, but not of decisions"
-    if schema.names != SCHEMA.names:
-        differing = sorted(set(schema.names) ^ set(SCHEMA.names)) or ["their order"]
+    there = set(schema.names)
+    if schema.names != [name for name in SCHEMA.names if name in there or name not in LATER]:
+        differing = sorted(there ^ set(SCHEMA.names)) or ["their order"]
         return f"columns of another version ({', '.join(differing[:3])})"
     return ""
 

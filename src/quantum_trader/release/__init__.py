@@ -1,1 +1,1 @@
-"""Releases: the ledger of grants that says which artefact may vote."""
+"""Releases: the ledger that says which artefact may vote, and everything that led to it."""

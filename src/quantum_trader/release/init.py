@@ -4,19 +4,17 @@ Only an empty ledger can be initialised: later votes are earned, not initialised
 """
 
 import os
-import re
 import tempfile
 from collections.abc import Collection, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 
 from quantum_trader.core.errors import ConfigError, LedgerError
-from quantum_trader.core.predictions import MODELS
+from quantum_trader.core.predictions import DEFAULT_WEIGHTS, MODELS
 from quantum_trader.models.artefact import load_artefact
-from quantum_trader.release.ledger import Grant, append_grants, read_grants
-
-_READ_DIFFERENTLY = re.compile(r"[\r\n\\]|\s#|\s$")
-"""What systemd's EnvironmentFile and dotenv do not both give back as it was written."""
+from quantum_trader.release.env_file import is_read_differently
+from quantum_trader.release.ledger import append_entries, read_entries
+from quantum_trader.release.ledger_entries import Grant, New
 
 
 @dataclass(frozen=True)
@@ -45,27 +43,33 @@ def initialise(
     Raises:
         ArtefactError: if an artefact does not verify.
         ConfigError: if a name is unknown, nobody would vote, or the env file exists or cannot hold the paths.
-        LedgerError: if the ledger already holds grants or cannot be written.
+        LedgerError: if the ledger already holds entries or cannot be written.
     """
     _check_names(artefacts, shadows)
     if env_file.exists():
         raise ConfigError(f"env file {env_file}: exists already; edit it, or initialise another")
-    if read_grants(ledger):
-        raise LedgerError(f"ledger {ledger}: holds grants already; a later model earns its vote in shadow")
+    if read_entries(ledger):
+        raise LedgerError(f"ledger {ledger}: holds entries already; a later model earns its vote in shadow")
     loaded = {model: load_artefact(path) for model, path in artefacts.items()}
     for model, artefact in loaded.items():
         if artefact.manifest.model != model:
             raise ConfigError(f"artefact {artefact.folder}: it is a {artefact.manifest.model} model, not {model}")
         if model not in shadows and not artefact.manifest.schema_known:
             raise ConfigError(f"artefact {artefact.folder}: imported, its feature schema is unknown; shadow only")
+    # The env file sets no weights, so the engine takes these.
     grants = [
-        Grant(at=at, model=model, artefact=artefact.digest, by=by, reason="first voters: quantum init")
+        New(
+            at=at,
+            by=by,
+            reason="first voters: quantum init",
+            detail=Grant(model=model, artefact=artefact.digest, weight=DEFAULT_WEIGHTS[model]),
+        )
         for model, artefact in loaded.items()
         if model not in shadows
     ]
     _write_env(env_file, {model: artefact.folder.resolve() for model, artefact in loaded.items()}, shadows, ledger)
     try:
-        append_grants(ledger, grants)
+        append_entries(ledger, grants)
     except BaseException:
         env_file.unlink()
         raise
@@ -93,7 +97,7 @@ def _write_env(path: Path, folders: Mapping[str, Path], shadows: Collection[str]
         if model in folders:
             lines.append(f"{model.upper()}_MODEL_PATH={folders[model]}")
             lines.append(f"{model.upper()}_SHADOW_ONLY={'true' if model in shadows else 'false'}")
-    unsafe = next((line for line in lines if _READ_DIFFERENTLY.search(line)), None)
+    unsafe = next((line for line in lines if is_read_differently(line)), None)
     if unsafe is not None:
         raise ConfigError(f"env file {path}: cannot hold {unsafe!r} (a line break, a backslash, ' #' or a blank end)")
     try:
