@@ -48,8 +48,18 @@ def list_entries(
 
 
 @app.command("verify")
-def verify_ledger(ledger: Ledger = None, config: ConfigFiles = [], env_file: EnvFile = None) -> None:  # noqa: B006
-    """Check every line and the chain. Exit code 1 where it is broken; the first broken line is named first."""
+def verify_ledger(
+    ledger: Ledger = None,
+    key: Annotated[Path | None, typer.Option("--key", help="Public key that signs the ledger's head.")] = None,
+    config: ConfigFiles = [],  # noqa: B006
+    env_file: EnvFile = None,
+) -> None:
+    """Check every line and the chain; with --key the signed head too, so that a cut tail shows.
+
+    A head that is one append behind is what a process leaves that dies between the two; it is told and is no fault.
+
+    Exit codes: 0 it is whole, 1 it is not (the first broken line is named first), or there is no head to check.
+    """
     from rich.console import Console
 
     from quantum_trader.cli.finish import Finish
@@ -64,6 +74,14 @@ def verify_ledger(ledger: Ledger = None, config: ConfigFiles = [], env_file: Env
         raise Finish(1)
     count, digest = head(path)
     console.print(f"{path}: {count} entries, unbroken; head {digest}", markup=False)
+    if key is not None:
+        from quantum_trader.release.sealing import State, check_seal
+        from quantum_trader.release.signing import load_public
+
+        found = check_seal(path, load_public(key))
+        console.print(f"{path}: {found.state}: {found.sentence}", markup=False)
+        if found.state not in (State.SEALED, State.BEHIND):
+            raise Finish(1)
 
 
 @app.command("at")
@@ -127,7 +145,16 @@ def _cells(entry: "Entry") -> list[str]:
     from quantum_trader.release.history import before_and_after
 
     before, after = before_and_after(entry)
-    cells = (str(entry.seq), entry.at, entry.by, entry.kind, entry.detail.model, before, after, entry.reason)
+    cells = (
+        str(entry.seq),
+        entry.at,
+        entry.by,
+        entry.kind,
+        getattr(entry.detail, "model", ""),
+        before,
+        after,
+        entry.reason,
+    )
     # Whoever writes a reason must not write to the reader's terminal.
     return [escape("".join(c if c.isprintable() else " " for c in cell)) for cell in cells]
 

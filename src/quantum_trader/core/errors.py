@@ -39,6 +39,10 @@ class LedgerError(QuantumError):
     """The release ledger is missing, malformed or contradicts itself."""
 
 
+class ProofError(QuantumError):
+    """A key, a signature or a proof pack does not hold, or evidence cannot be gathered."""
+
+
 class WireError(QuantumError):
     """A stream entry does not follow the wire format."""
 
@@ -49,6 +53,14 @@ class BusError(QuantumError):
 
 class ClockError(QuantumError):
     """This machine's clock contradicts what was recorded."""
+
+
+class HostError(QuantumError):
+    """A host cannot be reached, refused a command, or is not as it must be."""
+
+
+class ReleaseError(QuantumError):
+    """A release or a way back breaks a rule, or ended on the host otherwise than planned."""
 
 
 class TrainingError(QuantumError):

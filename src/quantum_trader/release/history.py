@@ -18,6 +18,7 @@ from quantum_trader.release.ledger_entries import (
     Entry,
     Grant,
     Promote,
+    Proof,
     Revoke,
     Rollback,
     State,
@@ -62,7 +63,7 @@ def standings(entries: Sequence[Entry], at: datetime | None = None) -> dict[str,
         if isinstance(detail, Grant):
             overrides[detail.model, detail.artefact] = detail.override
         after = _after(detail, {model: state for model, (state, _) in states.items()})
-        if after is not None:
+        if after is not None and not isinstance(detail, Proof):
             states[detail.model] = after, entry.seq
     return {
         model: Standing(
@@ -110,6 +111,8 @@ def before_and_after(entry: Entry) -> tuple[str, str]:
         return f"may vote {detail.artefact[:12]}", "may not vote"
     if isinstance(detail, Verdict):
         return "", f"{detail.state} under policy {detail.policy[:12]}, report {detail.report[:12]}"
+    if isinstance(detail, Proof):
+        return "", f"proof pack {detail.statement[:12]} of {detail.entries} entries on {detail.host}"
     return "", f"to be judged under policy {detail.policy[:12]}, version {detail.version} of {detail.lineage}"
 
 
