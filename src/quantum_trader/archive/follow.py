@@ -12,6 +12,7 @@ import numpy as np
 import pyarrow as pa
 
 from quantum_trader.archive.codes import codes, column
+from quantum_trader.archive.integrity import ChainCheck
 from quantum_trader.archive.store import in_order
 from quantum_trader.archive.window import Join, plays
 from quantum_trader.core.bars import Bar, BarSeries
@@ -60,6 +61,7 @@ class Follower:
         self._join: Join | None = None
         self._trial: Trial | None = None
         self._done = 0
+        self._chains: Final = ChainCheck()
         self._faults: tuple[str, ...] = ()
 
     @property
@@ -77,6 +79,7 @@ class Follower:
         for bar in bars:
             self._bars.setdefault(bar.symbol, {})[bar.ts_open] = bar
         if len(table):
+            self._faults += self._chains.add(table)
             self._waiting.append(table)
             new = set(codes(table, "symbol")[0]) - self.symbols
             self.symbols |= new

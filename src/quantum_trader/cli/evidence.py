@@ -28,11 +28,19 @@ _ROWS = 20_000
 
 @dataclass(frozen=True)
 class Evidence:
-    """Decisions in the archive's schema, bars by symbol, and whether a simulator made these."""
+    """What a verdict reads.
+
+    Attributes:
+        table: Decisions in the archive's schema.
+        bars: By symbol.
+        simulated: Whether a simulator made these.
+        faults: Where the decisions are not what was recorded, a sentence each.
+    """
 
     table: "pa.Table"
     bars: "dict[str, BarSeries]"
     simulated: bool
+    faults: tuple[str, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -133,13 +141,30 @@ def _from_files(decisions: Path, bars: Path, since: int | None) -> Evidence:
     if not len(table):
         when = "" if since is None else f" since {format_ms(since)}"
         raise ConfigError(f"no decisions in {decisions}{when}: there is nothing to judge")
-    return Evidence(table, read_bars(bars, codes(table, "symbol")[0]), is_simulated(bars))
+    faults = _broken_chains(decisions, since or 0)
+    return Evidence(table, read_bars(bars, codes(table, "symbol")[0]), is_simulated(bars), faults)
+
+
+def _broken_chains(decisions: Path, since: int) -> tuple[str, ...]:
+    """Where the recorded chains break; file by file, because the links are most of what a file holds."""
+    import pyarrow.compute as pc
+
+    from quantum_trader.archive.integrity import ChainCheck
+    from quantum_trader.archive.store import read_file
+
+    check = ChainCheck()
+    faults: tuple[str, ...] = ()
+    for path in sorted(decisions.glob("*.parquet")):
+        table = read_file(path)
+        faults += check.add(table.filter(pc.greater_equal(table["ts_open"], since)))
+    return faults
 
 
 def _from_stream(settings: "Settings", since_ms: int, words: str) -> Evidence:
     import pyarrow as pa
 
     from quantum_trader.archive.codes import codes, column
+    from quantum_trader.archive.integrity import broken
     from quantum_trader.bootstrap import wire_decision_reader
     from quantum_trader.core.bars import interval_ms
     from quantum_trader.core.errors import ConfigError
@@ -152,7 +177,7 @@ def _from_stream(settings: "Settings", since_ms: int, words: str) -> Evidence:
         # With the bar before the first decision, which gives its first return.
         first = int(column(table, "ts_open").min()) - interval_ms(settings.timeframe)
         series = bars_of(reader.bars(settings.timeframe, first), codes(table, "symbol")[0])
-    return Evidence(table, series, simulated=False)
+    return Evidence(table, series, simulated=False, faults=broken(table))
 
 
 def _tables(records: "Iterable[DecisionRecord]") -> "Iterable[pa.Table]":

@@ -150,6 +150,7 @@ def judge_evidence(
     from quantum_trader.archive.join import roles
     from quantum_trader.cli.evidence import judged_model
     from quantum_trader.cli.policies import version_of
+    from quantum_trader.cli.registered import departures
     from quantum_trader.core.predictions import DISPLAY_NAMES, Role
     from quantum_trader.gates.policy import ContractPolicy
     from quantum_trader.report.model import take_verdict
@@ -163,6 +164,7 @@ def judge_evidence(
         return Judged(name, verdict, evidence, weight, {}, notes)
     case = case_of(evidence.table, evidence.bars, name, weight)
     number, told = version_of(name, case.artefact, version, models, settings)
+    departed, said = departures(settings, evidence.table, name, case.artefact, policy)
     about = {
         "window": {"ts_first": case.ts_first, "bar_ms": case.bar_ms, "symbols": list(case.symbols)},
         "voters": dict(zip(case.voters, case.panel.electorate.weights, strict=True)),
@@ -170,7 +172,8 @@ def judge_evidence(
         "weight": weight,
         "artefact": case.artefact,
     }
-    return Judged(name, judge_case(case, policy, version=number), evidence, weight, about, [*case.notes, *told])
+    verdict = judge_case(case, policy, version=number, faults=(*evidence.faults, *departed))
+    return Judged(name, verdict, evidence, weight, about, [*case.notes, *told, *said])
 
 
 def _tell(judged: Judged, title: str, as_json: bool, html: Path | None) -> None:
