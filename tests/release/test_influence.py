@@ -9,6 +9,7 @@ from quantum_trader.core.errors import ConfigError
 from quantum_trader.release.influence import Deed, Ground, Place, change_weight, demote, promote
 from quantum_trader.release.ledger import read_entries, verify, voting
 from quantum_trader.release.ledger_entries import Demote
+from quantum_trader.release.overrides import overrides
 from quantum_trader.settings import load_settings
 
 NOW_MS = 1_790_000_000_000
@@ -72,6 +73,16 @@ def test_other_weights_and_lines_stay(house: House) -> None:
     weights = load_settings((), house.env_file, {}).vote_policy().weights
     assert weights == {"xgb": 0.2, "lgbm": 0.25, "nhits": 0.3, "patchtst": 0.1}
     assert house.env_file.read_text().startswith("# a comment\nQUANTUM_WEIGHTS=xgb=0.2,nhits=0.3,patchtst=0.1\n")
+
+
+def test_an_override_is_shown_for_ever(house: House) -> None:
+    assert overrides(read_entries(house.ledger)) == []
+    (said,) = overrides(read_entries(promoted(house).ledger))
+    assert "patchtst" in said
+    assert "a test; it still stands" in said
+    demote(place(house), deed(house), 0.1)
+    (said,) = overrides(read_entries(house.ledger))
+    assert said.endswith("it was taken back since")
 
 
 def test_a_demotion_takes_flag_and_grant(house: House) -> None:
