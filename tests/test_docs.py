@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from quantum_trader.archive.columns import SCHEMA as ARCHIVE
 from quantum_trader.bus import wire
 from quantum_trader.cli.main import VERBS, build
+from quantum_trader.core.chain import holds
 from quantum_trader.core.decision import DecisionRecord
 from quantum_trader.core.features import SCHEMA
 from quantum_trader.core.predictions import MODELS
@@ -256,6 +257,7 @@ def test_the_wire_examples_are_one_bar_its_decision_and_its_intent() -> None:
     record = wire.decode_record(entry("ai.decision"))
     intent = wire.decode_intent(entry("trade.intent"))
     assert isinstance(record, DecisionRecord)
+    assert holds(record)
     assert wire.encode_record(record)[b"payload"] == entry("ai.decision")[b"payload"]
     assert (bar.symbol, timeframe, bar.ts_open) == (record.decision.symbol, "5m", record.decision.ts_open)
     assert (intent["decision_id"], intent["side"]) == (record.decision.decision_id, record.decision.action)

@@ -83,6 +83,7 @@ class TestTheLastOneToSpeakWins:
             "group": ("g", "g"),
             "consumer": ("c", "c"),
             "ledger": ("/var/lib/ledger", Path("/var/lib/ledger")),
+            "signing_key": ("/run/key", Path("/run/key")),
             "ready_file": ("/run/ready", Path("/run/ready")),
             "linger_ms": ("7", 7),
             "lease_wait_s": ("8", 8.0),
@@ -113,9 +114,12 @@ class TestTheLastOneToSpeakWins:
         assert from_env(SHADOW_GRACE_MS="3").shadow_grace_ms == 3.0
 
     @pytest.mark.parametrize("model", MODELS)
-    def test_every_model_has_its_pair_of_variables(self, model: str) -> None:
+    def test_every_model_has_its_variables(self, model: str) -> None:
         found = from_env(**{f"{model.upper()}_MODEL_PATH": "/m", f"{model.upper()}_SHADOW_ONLY": "false"})
         assert (found.models[model].model_path, found.models[model].shadow_only) == (Path("/m"), "false")
+        mapped = from_env(**{f"{model.upper()}_CALIBRATION": "x.calibration.json@ab"})
+        assert mapped.calibrations == {model: "x.calibration.json@ab"}
+        assert from_env(**{f"{model.upper()}_CALIBRATION": " "}).calibrations == {}
         assert all(found.models[name].shadow_only is None for name in MODELS if name != model and name in found.models)
 
     def test_the_process_environment_is_read_where_none_is_given(self) -> None:

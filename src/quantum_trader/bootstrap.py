@@ -7,7 +7,7 @@ import signal
 import sys
 import time
 from collections.abc import Iterator, Mapping, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import partial
 from pathlib import Path
 from typing import Self
@@ -43,6 +43,7 @@ from quantum_trader.engine.service import Service, ServiceConfig
 from quantum_trader.engine.shadow import WORKER, ShadowRing
 from quantum_trader.engine.stage import Stage
 from quantum_trader.engine.steady_clock import SteadyClock
+from quantum_trader.models.calibration import voters_calibrations
 from quantum_trader.release.ledger import read_entries, voting
 from quantum_trader.settings import NOT_THE_ENGINES, ModelSettings, Settings
 from quantum_trader.settings_source import SettingsSource
@@ -92,6 +93,21 @@ def model_specs(settings: Settings) -> list[ModelSpec]:
     return specs
 
 
+def calibrated_policy(settings: Settings, cast: Cast) -> VotePolicy:
+    """How votes count, with the calibrations of those who vote.
+
+    Raises:
+        ArtefactError: if a voter's calibration is missing, changed or another artefact's.
+    """
+    voters = {name: model.digest for name, model in cast.voters.items()}
+    calibrations, idle = voters_calibrations(settings.calibrations, voters)
+    for model, found in calibrations.items():
+        log.info("calibration of %s is %s", model, found.digest[:16])
+    for model, why in idle.items():
+        log.warning("calibration of %s: %s", model, why)
+    return replace(settings.vote_policy(), calibrations=calibrations)
+
+
 def _seats(settings: Settings) -> dict[str, Seat]:
     return seats(model_specs(settings), voting(read_entries(settings.ledger)))
 
@@ -99,6 +115,7 @@ def _seats(settings: Settings) -> dict[str, Seat]:
 def _standing(settings: Settings, taken: Mapping[str, Seat]) -> Standing:
     """Everybody's part, and every other setting."""
     rest = settings.model_dump(exclude={"models", "weights", *NOT_THE_ENGINES})
+    rest["calibrations"] = settings.calibrations
     return Standing(parts_of(taken, settings.vote_policy().weights), rest)
 
 
@@ -130,7 +147,7 @@ def wire_service(
     notifier = Notifier.from_environment(os.environ, os.getpid())
     taken = _seats(settings)
     cast = cast_of(taken)
-    vote_policy = settings.vote_policy()
+    vote_policy = calibrated_policy(settings, cast)
     shadows = ShadowRing(
         cast.shadows,
         settings.shadow_grace_ms,

@@ -62,10 +62,14 @@ class Strict(BaseModel):
 
 
 class ModelSettings(Strict):
-    """One model: the folder of its artefact and its flag. Only the word ``false`` asks for a vote."""
+    """One model: the folder of its artefact, its flag, and its calibration as ``FILE@DIGEST``.
+
+    Only the word ``false`` asks for a vote.
+    """
 
     model_path: OptionalPath = None
     shadow_only: str | None = None
+    calibration: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
 
 
 class IntentSettings(Strict):
@@ -93,6 +97,7 @@ class Settings(Strict):
     group: str = "ai-engine"
     consumer: str = "engine-1"
     ledger: Path = Path("ledger.jsonl")
+    signing_key: OptionalPath = None
     ready_file: OptionalPath = None
     linger_ms: Annotated[int, Field(ge=0, le=600_000)] = 1500
     lease_wait_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
@@ -120,18 +125,26 @@ class Settings(Strict):
         """How votes count."""
         return VotePolicy({**DEFAULT_WEIGHTS, **self.weights}, self.min_consensus)
 
+    @property
+    def calibrations(self) -> dict[str, str]:
+        """By model that has one, where its calibration lies and which digest it has: ``FILE@DIGEST``."""
+        return {name: model.calibration for name, model in self.models.items() if model.calibration is not None}
+
     def intent_policy(self) -> IntentPolicy:
         """How intents are sized."""
         return IntentPolicy(**self.intent.model_dump())
 
 
-NOT_THE_ENGINES = frozenset({"weight_ramp", "verdict_max_age_hours", "reload_command", "restart_command", "alert_urls"})
+NOT_THE_ENGINES = frozenset(
+    {"weight_ramp", "verdict_max_age_hours", "reload_command", "restart_command", "alert_urls", "signing_key"}
+)
 """Settings of releases and of the watch; the engine does not read them."""
 
 _SPECIAL: dict[str, tuple[str, ...]] = {"SHADOW_GRACE_MS": ("shadow_grace_ms",)}
 for _model in MODELS:
     _SPECIAL[f"{_model.upper()}_MODEL_PATH"] = ("models", _model, "model_path")
     _SPECIAL[f"{_model.upper()}_SHADOW_ONLY"] = ("models", _model, "shadow_only")
+    _SPECIAL[f"{_model.upper()}_CALIBRATION"] = ("models", _model, "calibration")
 for _name in IntentSettings.model_fields:
     _SPECIAL[f"{PREFIX}INTENT_{_name.upper()}"] = ("intent", _name)
 

@@ -8,7 +8,7 @@ import pyarrow as pa
 import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from quantum_trader.archive.columns import SCHEMA
+from quantum_trader.archive.columns import LINKS, SCHEMA, grown
 from quantum_trader.core.errors import ConfigError, WireError
 
 _MARK = b"quantum_trader.decisions"
@@ -25,7 +25,7 @@ class DecisionFile:
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Digests and hashes do not repeat: a dictionary of them would only cost time.
-        plain = ("decision_id", "input_hash", "digest")
+        plain = ("decision_id", "input_hash", "digest", *LINKS)
         named = [name for name in SCHEMA.names if not name.endswith(plain)]
         try:
             self._writer = pq.ParquetWriter(
@@ -84,6 +84,7 @@ def read_file(path: Path) -> pa.Table:
         raise WireError(f"decisions {path}: not readable as Parquet ({_line(error)})") from error
     if _MARK not in (table.schema.metadata or {}):
         raise WireError(f"decisions {path}: a Parquet file, but not of decisions")
+    table = grown(table)
     if table.schema.names != SCHEMA.names:
         differing = sorted(set(table.schema.names) ^ set(SCHEMA.names)) or ["their order"]
         raise WireError(f"decisions {path}: columns of another version ({', '.join(differing[:3])})")

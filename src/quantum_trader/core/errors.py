@@ -31,8 +31,16 @@ class ArtefactError(QuantumError):
     """A model artefact is missing, changed, foreign or does not behave as its manifest says."""
 
 
+class CalibrationError(ArtefactError):
+    """A calibration cannot be fitted, or its file is missing, changed, foreign or no monotone map."""
+
+
 class LedgerError(QuantumError):
     """The release ledger is missing, malformed or contradicts itself."""
+
+
+class ProofError(QuantumError):
+    """A key, a signature or a proof pack does not hold, or evidence cannot be gathered."""
 
 
 class WireError(QuantumError):
@@ -45,6 +53,14 @@ class BusError(QuantumError):
 
 class ClockError(QuantumError):
     """This machine's clock contradicts what was recorded."""
+
+
+class HostError(QuantumError):
+    """A host cannot be reached, refused a command, or is not as it must be."""
+
+
+class ReleaseError(QuantumError):
+    """A release or a way back breaks a rule, or ended on the host otherwise than planned."""
 
 
 class TrainingError(QuantumError):

@@ -5,8 +5,9 @@
 - Guards compare the time since promotion with the time before: consensus, agreement, contention (BUY against SELL),
   failed answers, latency. A guard without decisions on either side concludes nothing.
 - DEMOTE: the CUSUM rings or a guard is breached, at once and however short the watch.
-- WATCHING: otherwise, until the watch's bars are over and its blocks are there.
-- KEEP: otherwise. The watch ends with one of these two in writing, never by falling silent.
+- WATCHING: otherwise, until the watch's bars are over, its blocks are there and decisions were taken.
+- KEEP: otherwise, naming the guards that had nothing to compare with. The watch ends with one of these two in writing,
+  never by falling silent.
 """
 
 import math
@@ -164,8 +165,12 @@ def watch(
     elif bars < policy.bars or missing > 0:
         left = max(policy.bars - bars, missing * block_bars)
         state, summary = WatchState.WATCHING, f"WATCHING: nothing is wrong after {bars} bars, {left} more to go."
+    elif not after.decisions:
+        state, summary = WatchState.WATCHING, f"WATCHING: in {bars} bars there was not one decision to judge by."
     else:
         state, summary = WatchState.KEEP, f"KEEP: nothing was wrong in {bars} bars and {len(x)} blocks."
+        blind = [line.name for line in lines if line.state is GateState.INSUFFICIENT]
+        summary += f" Not compared: {', '.join(blind)}." if blind else ""
     return WatchVerdict(state, summary, lines, bars, policy)
 
 

@@ -1,0 +1,157 @@
+"""Whether archived decisions are those that were recorded: all of them, in their order, unchanged.
+
+- Every decision's fields give its stored digest, and every record (shadows, reasons and time included) its link.
+- Every link follows from the one before it of its symbol and timeframe, so a record that was taken out, put in or moved
+  shows at the next one.
+- The first record of a table is checked against the predecessor that it names. What was cut off behind the last record
+  does not show: whoever needs that keeps the last link elsewhere, or goes on with a `ChainCheck`.
+"""
+
+import hashlib
+from collections.abc import Callable
+from typing import Any, NamedTuple
+
+import numpy as np
+import pyarrow as pa
+from numpy.typing import NDArray
+
+from quantum_trader.archive.bodies import bodies
+from quantum_trader.core.errors import format_ms
+
+CHUNK = 8192
+"""Rows whose bytes are in memory at once: about 30 MB."""
+
+_LINK = 32
+
+
+class _Last(NamedTuple):
+    ts_open: int
+    chain: bytes
+
+
+class ChainCheck:
+    """Follows the chains of every symbol through tables that come one after the other, each in any order of rows."""
+
+    def __init__(self) -> None:
+        self._last: dict[tuple[str, str], _Last] = {}
+
+    def add(self, table: pa.Table, progress: Callable[[int], None] = lambda _: None) -> tuple[str, ...]:
+        """What is wrong with the next part, a sentence for each symbol and kind of break; nothing if all is whole.
+
+        Args:
+            table: In the archive's schema; later than all that was added before.
+            progress: Told how many rows were checked since it was last told.
+        """
+        if not len(table):
+            return ()
+        rows = _Rows(table)
+        found = _Faults(rows)
+        for start in range(0, len(table), CHUNK):
+            part = table.slice(start, CHUNK)
+            _check_rows(part, start, found)
+            progress(len(part))
+        self._follow(rows, found)
+        return found.sentences()
+
+    def _follow(self, rows: "_Rows", found: "_Faults") -> None:
+        order = np.lexsort((rows.ts_open, rows.keys))
+        keys, prev, own = rows.keys[order], rows.prev[order], rows.own[order]
+        linked = rows.linked[order]
+        first = np.flatnonzero(np.r_[True, keys[1:] != keys[:-1]])
+        before = np.vstack([own[:1], own[:-1]])
+        whole = np.r_[True, linked[:-1]]
+        for at in first.tolist():
+            last = self._last.get(rows.names[keys[at]])
+            before[at] = prev[at] if last is None else np.frombuffer(last.chain, np.uint8)
+            whole[at] = True
+        ends = np.r_[first[1:], len(order)] - 1
+        # Behind a record without a link nothing can be followed: that one is told already.
+        broken = np.flatnonzero((prev != before).any(axis=1) & linked & whole)
+        for at in broken.tolist():
+            anew = not prev[at].any()
+            found.add("begins a chain anew, behind others" if anew else _NOT_BEHIND, int(order[at]))
+        for at in ends.tolist():
+            if linked[at]:
+                row = int(order[at])
+                self._last[rows.names[keys[at]]] = _Last(int(rows.ts_open[row]), own[at].tobytes())
+
+
+_NOT_BEHIND = "does not follow from the record before it: one was taken out, put in or changed"
+_CHANGED = "is not what its link speaks for: it was changed after it was recorded"
+_DIGEST = "has fields that do not give its stored digest: it was changed"
+_UNLINKED = "carries no link: it was recorded before there was a chain, or stripped of it"
+
+
+def broken(table: pa.Table, progress: Callable[[int], None] = lambda _: None) -> tuple[str, ...]:
+    """What is wrong with a table of decisions, a sentence for each symbol and kind of break; nothing if all is whole.
+
+    Args:
+        table: In the archive's schema, in any order.
+        progress: Told how many rows were checked since it was last told.
+    """
+    return ChainCheck().add(table, progress)
+
+
+def _check_rows(part: pa.Table, start: int, found: "_Faults") -> None:
+    digests = part["digest"].to_pylist()
+    prev, own = part["chain_prev"].to_pylist(), part["chain"].to_pylist()
+    sha256 = hashlib.sha256
+    for row, decision, record in bodies(part):
+        if sha256(decision).hexdigest() != digests[row]:
+            found.add(_DIGEST, start + row)
+        if own[row] is None or prev[row] is None:
+            found.add(_UNLINKED, start + row)
+        elif sha256(prev[row] + record).digest() != own[row]:
+            found.add(_CHANGED, start + row)
+
+
+class _Rows:
+    """What following the chains needs of a table, as arrays of n rows."""
+
+    def __init__(self, table: pa.Table) -> None:
+        self.ts_open: NDArray[np.int64] = table["ts_open"].to_numpy()
+        texts = [table[name].cast(pa.string()).combine_chunks().dictionary_encode() for name in ("symbol", "timeframe")]
+        symbols, timeframes = (text.dictionary.to_pylist() for text in texts)
+        codes = [text.indices.to_numpy(zero_copy_only=False).astype(np.int64) for text in texts]
+        self.keys: NDArray[np.int64] = codes[0] * len(timeframes) + codes[1]
+        self.names = [(symbol, timeframe) for symbol in symbols for timeframe in timeframes]
+        self.prev, self.own = _links(table["chain_prev"]), _links(table["chain"])
+        self.linked: NDArray[np.bool_] = ~(_missing(table["chain_prev"]) | _missing(table["chain"]))
+
+
+class _Faults:
+    """Breaks by kind, symbol and timeframe: how many, and the first bar."""
+
+    def __init__(self, rows: _Rows) -> None:
+        self._rows = rows
+        self._found: dict[tuple[str, str, str], tuple[int, int]] = {}
+
+    def add(self, kind: str, row: int) -> None:
+        symbol, timeframe = self._rows.names[self._rows.keys[row]]
+        ts_open = int(self._rows.ts_open[row])
+        count, first = self._found.get((kind, symbol, timeframe), (0, ts_open))
+        self._found[kind, symbol, timeframe] = count + 1, min(first, ts_open)
+
+    def sentences(self) -> tuple[str, ...]:
+        """Earliest break first."""
+        items = sorted(self._found.items(), key=lambda item: (item[1][1], item[0]))
+        return tuple(
+            f"{symbol} {timeframe}, bar {format_ms(first)}: the record {kind}"
+            + (f" ({count} such records, this is the first)" if count > 1 else "")
+            for (kind, symbol, timeframe), (count, first) in items
+        )
+
+
+def _links(column: pa.ChunkedArray) -> NDArray[np.uint8]:
+    """Shape (n, 32); whatever where there is none."""
+    parts = [
+        np.frombuffer(chunk.buffers()[1], np.uint8, len(chunk) * _LINK, chunk.offset * _LINK)
+        for chunk in column.chunks
+        if len(chunk)
+    ]
+    return np.concatenate(parts).reshape(-1, _LINK) if parts else np.empty((0, _LINK), np.uint8)
+
+
+def _missing(column: pa.ChunkedArray) -> NDArray[Any]:
+    missing: NDArray[Any] = column.is_null().to_numpy()
+    return missing
