@@ -284,3 +284,9 @@ def test_four_cycles_are_enough_for_an_error_and_three_are_not() -> None:
     found = homogeneity(np.array([0.5, 0.1, 0.3, 0.3]), np.array([4.0, 4.0, 4.0, 3.0]))
     assert found[:3] == pytest.approx(np.arctanh([0.5, 0.1, 0.3]) - np.arctanh(0.3))
     assert math.isnan(found[3])
+
+
+def test_what_is_counted_in_standard_errors_has_one(base: Any) -> None:
+    found = {track.name: track.line(39, 1000).se for track in tracks(base)}
+    assert found[HOMOGENEOUS] == 1.0
+    assert 0 < found[COVERAGE] + found[REDUNDANT] < 0.2
