@@ -18,6 +18,7 @@ from structlog.typing import Processor
 
 from quantum_trader import __version__
 from quantum_trader.bus.client import connect, durability
+from quantum_trader.bus.cursor import Cursor
 from quantum_trader.bus.identity import Identity
 from quantum_trader.bus.lease import Lease
 from quantum_trader.bus.names import StreamNames
@@ -260,6 +261,13 @@ def wire_decision_reader(settings: Settings) -> Iterator[DecisionReader]:
     """A reader of decisions and intents, closed when the block ends."""
     with _connected(settings) as (client, names):
         yield DecisionReader(client, names)
+
+
+@contextlib.contextmanager
+def wire_cursor(settings: Settings, since_ms: int = 0) -> Iterator[Cursor]:
+    """A spectator that follows decisions and bars, closed when the block ends."""
+    with _connected(settings) as (client, names), contextlib.closing(Cursor(client, names, since_ms)) as cursor:
+        yield cursor
 
 
 @dataclass(frozen=True)

@@ -84,6 +84,18 @@ class TestAWholeChain:
         assert broken(to_table(many), told.append) == ()
         assert told == [CHUNK, len(many) - CHUNK]
 
+    def test_says_the_same_whoever_shares_the_work(self) -> None:
+        many = many_records(range(2 * CHUNK // 3 + 2))
+        changed = list(many)
+        for at in (7, CHUNK + 1, 2 * CHUNK + 1):
+            changed[at] = msgspec.structs.replace(many[at], ts_decision=many[at].ts_decision + 1)
+        table = to_table(without(changed, 100))
+        told: list[int] = []
+        alone = broken(table)
+        assert len(alone) == 4
+        assert broken(table, told.append, workers=2) == alone
+        assert sum(told) == len(table)
+
     def test_goes_on_from_part_to_part(self) -> None:
         table, check = to_table(WHOLE), ChainCheck()
         for start in range(0, len(table), 4):

@@ -185,6 +185,12 @@ def test_contract_matrix(model: Make, name: str, gate: int) -> None:
         assert math.isfinite(result.se)
 
 
+def test_a_line_without_a_number_is_made_of_nothing(model: Make) -> None:
+    for gate in contract_gates(model(bars=0)):
+        assert (gate.n, gate.n_effective, gate.cycles) == (0, 0.0, 0)
+        assert (gate.more_events, gate.more_cycles) == (200, 20)
+
+
 def test_one_cycle_alone_would_have_no_standard_error(model: Make) -> None:
     # Why the matrix's case matters: without the floor on cycles every error of it is zero.
     gates = contract_gates(model(bars=CYCLE, symbols=100))

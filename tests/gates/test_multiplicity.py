@@ -79,3 +79,8 @@ def test_an_interval_refuses_what_it_cannot_hold_for() -> None:
     for x, lower, upper in ((np.empty(0), 0.0, 1.0), (inside, 0.1, 1.0), (inside, 0.0, 0.9), (np.ones(3), 1.0, 1.0)):
         with pytest.raises(ValueError, match="needs values within"):
             mean_interval(x, lower, upper)
+
+
+def test_an_interval_of_equal_values_is_one() -> None:
+    low, high = mean_interval(np.full(50, 0.5), 0.0, 1.0)
+    assert low < 0.5 < high

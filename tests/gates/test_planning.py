@@ -80,3 +80,9 @@ def test_sparse_events_are_silent_until_a_refit_finds_enough_of_them() -> None:
     dense = forecast(0.53, Cadence(symbols=50, bar_ms=FIVE_MINUTES))
     assert dense.blocks is not None
     assert dense.bars == CYCLE * max(-(-(48 + 2 + 24 * 12 + 12 * dense.blocks) // CYCLE), 20)
+
+
+def test_the_shortest_bar_is_a_millisecond() -> None:
+    assert forecast(0.55, Cadence(symbols=1, bar_ms=1)).days == pytest.approx(
+        forecast(0.55, Cadence(symbols=1, bar_ms=FIVE_MINUTES)).days / FIVE_MINUTES  # type: ignore[operator]
+    )

@@ -5,10 +5,14 @@ from pathlib import Path
 import pytest
 from tests.release.promoting import House
 
-from quantum_trader.core.errors import ConfigError
+from quantum_trader.core.errors import ConfigError, ProofError
 from quantum_trader.release.influence import Deed, Ground, Place, change_weight, demote, promote
 from quantum_trader.release.ledger import read_entries, verify, voting
 from quantum_trader.release.ledger_entries import Demote
+from quantum_trader.release.overrides import overrides
+from quantum_trader.release.sealing import State as Sealed
+from quantum_trader.release.sealing import check_seal
+from quantum_trader.release.signing import PRIVATE_FILE, generate
 from quantum_trader.settings import load_settings
 
 NOW_MS = 1_790_000_000_000
@@ -74,6 +78,16 @@ def test_other_weights_and_lines_stay(house: House) -> None:
     assert house.env_file.read_text().startswith("# a comment\nQUANTUM_WEIGHTS=xgb=0.2,nhits=0.3,patchtst=0.1\n")
 
 
+def test_an_override_is_shown_for_ever(house: House) -> None:
+    assert overrides(read_entries(house.ledger)) == []
+    (said,) = overrides(read_entries(promoted(house).ledger))
+    assert "patchtst" in said
+    assert "a test; it still stands" in said
+    demote(place(house), deed(house), 0.1)
+    (said,) = overrides(read_entries(house.ledger))
+    assert said.endswith("it was taken back since")
+
+
 def test_a_demotion_takes_flag_and_grant(house: House) -> None:
     assert demote(place(promoted(house)), deed(house), 0.1) == []
     assert (flag(house), votes(house)) == ("true", False)
@@ -91,3 +105,19 @@ def test_half_a_demotion_ends_the_vote_too_and_says_what_is_missing(house: House
     (problem,) = demote(place(house), deed(house), 0.1)
     assert broken.replace("ledger", "grant is not revoked").replace("env file", "flag is not set") in problem
     assert flag(house) == "true" if broken == "ledger" else not votes(house)
+
+
+def test_the_ledgers_head_is_signed_and_a_key_that_is_gone_hinders_no_demotion(house: House, tmp_path: Path) -> None:
+    keys = tmp_path / "keys"
+    keys.mkdir()
+    public, private = generate(keys).verify_key, keys / PRIVATE_FILE
+    signed = place(house)._replace(key_file=private)
+    promote(signed, deed(house), 0.1, Ground("", None, True))
+    assert check_seal(house.ledger, public).state is Sealed.SEALED
+    private.unlink()
+    (problem,) = demote(signed, deed(house), 0.1)
+    assert "head is not signed" in problem
+    assert (flag(house), votes(house)) == ("true", False)
+    with pytest.raises(ProofError):
+        promote(signed, deed(house), 0.1, Ground("", None, True))
+    assert (flag(house), votes(house)) == ("true", False)

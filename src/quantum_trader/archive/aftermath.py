@@ -15,7 +15,7 @@ import numpy as np
 import pyarrow as pa
 from numpy.typing import NDArray
 
-from quantum_trader.archive.join import column
+from quantum_trader.archive.codes import column
 from quantum_trader.core.bars import BarSeries
 from quantum_trader.core.predictions import MODELS
 from quantum_trader.gates.events import portions

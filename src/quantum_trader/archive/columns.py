@@ -67,13 +67,13 @@ LATER = frozenset([*LINKS, *(f"{model}.p_calibrated" for model in MODELS)])
 """Columns that files of version 2 lack, all or some; they are null there."""
 
 
-def grown(table: pa.Table) -> pa.Table:
-    """A table of version 2 with the columns that came later; any other table as it is."""
-    there = set(table.schema.names)
-    if table.schema.names != [name for name in SCHEMA.names if name in there or name not in LATER]:
+def grown(table: pa.Table, schema: pa.Schema = SCHEMA) -> pa.Table:
+    """A table in a schema's order, with nulls for what it lacks: files of version 2 lack what came later."""
+    if table.schema.names == schema.names:
         return table
-    columns = [table[f.name] if f.name in there else pa.nulls(len(table), f.type) for f in SCHEMA]
-    return pa.table(columns, names=SCHEMA.names, metadata=table.schema.metadata)
+    there = set(table.schema.names)
+    columns = [table[f.name] if f.name in there else pa.nulls(len(table), f.type) for f in schema]
+    return pa.table(columns, names=schema.names, metadata=table.schema.metadata)
 
 
 def to_table(records: Sequence[DecisionRecord]) -> pa.Table:

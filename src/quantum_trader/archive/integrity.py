@@ -8,7 +8,10 @@
 """
 
 import hashlib
-from collections.abc import Callable
+import multiprocessing
+from collections import deque
+from collections.abc import Callable, Iterable, Iterator
+from concurrent.futures import Future, ProcessPoolExecutor
 from typing import Any, NamedTuple
 
 import numpy as np
@@ -19,7 +22,7 @@ from quantum_trader.archive.bodies import bodies
 from quantum_trader.core.errors import format_ms
 
 CHUNK = 8192
-"""Rows whose bytes are in memory at once: about 30 MB."""
+"""Rows whose bytes are in memory at once, in every process: about 30 MB."""
 
 _LINK = 32
 
@@ -35,20 +38,25 @@ class ChainCheck:
     def __init__(self) -> None:
         self._last: dict[tuple[str, str], _Last] = {}
 
-    def add(self, table: pa.Table, progress: Callable[[int], None] = lambda _: None) -> tuple[str, ...]:
+    def add(
+        self, table: pa.Table, progress: Callable[[int], None] = lambda _: None, workers: int = 1
+    ) -> tuple[str, ...]:
         """What is wrong with the next part, a sentence for each symbol and kind of break; nothing if all is whole.
 
         Args:
             table: In the archive's schema; later than all that was added before.
             progress: Told how many rows were checked since it was last told.
+            workers: Processes that share the work; with 1 it is done in this one.
         """
         if not len(table):
             return ()
         rows = _Rows(table)
         found = _Faults(rows)
-        for start in range(0, len(table), CHUNK):
-            part = table.slice(start, CHUNK)
-            _check_rows(part, start, found)
+        start = 0
+        for part, changed in _checked((table.slice(at, CHUNK) for at in range(0, len(table), CHUNK)), workers):
+            for row, kind in changed:
+                found.add(kind, start + row)
+            start += len(part)
             progress(len(part))
         self._follow(rows, found)
         return found.sentences()
@@ -82,27 +90,67 @@ _DIGEST = "has fields that do not give its stored digest: it was changed"
 _UNLINKED = "carries no link: it was recorded before there was a chain, or stripped of it"
 
 
-def broken(table: pa.Table, progress: Callable[[int], None] = lambda _: None) -> tuple[str, ...]:
+def broken(table: pa.Table, progress: Callable[[int], None] = lambda _: None, workers: int = 1) -> tuple[str, ...]:
     """What is wrong with a table of decisions, a sentence for each symbol and kind of break; nothing if all is whole.
 
     Args:
         table: In the archive's schema, in any order.
         progress: Told how many rows were checked since it was last told.
+        workers: Processes that share the work; with 1 it is done in this one.
     """
-    return ChainCheck().add(table, progress)
+    return ChainCheck().add(table, progress, workers)
 
 
-def _check_rows(part: pa.Table, start: int, found: "_Faults") -> None:
+_Changed = list[tuple[int, str]]
+
+
+def _checked(parts: Iterable[pa.Table], workers: int) -> Iterator[tuple[pa.Table, _Changed]]:
+    """Every part with what is wrong with its rows by themselves, in order."""
+    if workers <= 1:
+        for part in parts:
+            yield part, _changed(part)
+        return
+    context = multiprocessing.get_context("forkserver")
+    context.set_forkserver_preload([__name__])
+    waiting: deque[tuple[pa.Table, Future[_Changed]]] = deque()
+    with ProcessPoolExecutor(workers, context) as pool:
+        for part in parts:
+            # Columns as they are, not a table object: nothing but numbers and texts crosses.
+            waiting.append((part, pool.submit(_changed_in, _sent(part))))
+            if len(waiting) > 2 * workers:
+                done, future = waiting.popleft()
+                yield done, future.result()
+        while waiting:
+            done, future = waiting.popleft()
+            yield done, future.result()
+
+
+def _sent(part: pa.Table) -> bytes:
+    sink = pa.BufferOutputStream()
+    with pa.ipc.new_stream(sink, part.schema) as writer:
+        writer.write_table(part.unify_dictionaries().combine_chunks())
+    raw: bytes = sink.getvalue().to_pybytes()
+    return raw
+
+
+def _changed_in(raw: bytes) -> _Changed:
+    return _changed(pa.ipc.open_stream(raw).read_all())
+
+
+def _changed(part: pa.Table) -> _Changed:
+    """What is wrong with rows by themselves: their number, and why."""
     digests = part["digest"].to_pylist()
     prev, own = part["chain_prev"].to_pylist(), part["chain"].to_pylist()
     sha256 = hashlib.sha256
+    found: _Changed = []
     for row, decision, record in bodies(part):
         if sha256(decision).hexdigest() != digests[row]:
-            found.add(_DIGEST, start + row)
+            found.append((row, _DIGEST))
         if own[row] is None or prev[row] is None:
-            found.add(_UNLINKED, start + row)
+            found.append((row, _UNLINKED))
         elif sha256(prev[row] + record).digest() != own[row]:
-            found.add(_CHANGED, start + row)
+            found.append((row, _CHANGED))
+    return found
 
 
 class _Rows:

@@ -86,7 +86,8 @@ def _method(name: str) -> "Method":
 
 def _resolved(model: str, artefact: str, decisions: Path, bars: Path) -> "tuple[str, Resolved, FitWindow]":
     """Digest of the one artefact that answered, its resolved events, and where they lie."""
-    from quantum_trader.archive.join import column, samples
+    from quantum_trader.archive.codes import column
+    from quantum_trader.archive.join import samples
     from quantum_trader.archive.store import read_decisions
     from quantum_trader.core.bars import timeframe_name
     from quantum_trader.core.errors import CalibrationError

@@ -125,7 +125,7 @@ class _Case:
         if not artefact.manifest.schema_known:
             raise ConfigError(f"artefact {folder}: imported, its feature schema is unknown; shadow only")
         self.running: str = artefact.digest
-        self.place = Place(self.settings.ledger, env_file)
+        self.place = Place(self.settings.ledger, env_file, self.settings.signing_key)
         self.entries = read_entries(self.settings.ledger)
         read = None if verdict is None else read_report(verdict)
         self.report: Report | None = None if read is None else read[0]

@@ -37,7 +37,8 @@ def register(
     from quantum_trader.cli.audit import parse_time
     from quantum_trader.clock import now_utc
     from quantum_trader.core.errors import ConfigError, format_ms
-    from quantum_trader.release.ledger import append_entries, read_entries
+    from quantum_trader.release.appending import append
+    from quantum_trader.release.ledger import read_entries
     from quantum_trader.release.ledger_entries import New
     from quantum_trader.release.registration import milliseconds, registered, registration_for
     from quantum_trader.settings import load_settings
@@ -59,7 +60,7 @@ def register(
     if begin < milliseconds(now):
         raise ConfigError(f"--start {start}: has passed; a window begins now or later")
     new = New(at=now.isoformat(), by=getpass.getuser(), reason=reason, detail=wanted)
-    entry = append_entries(settings.ledger, [new])[0]
+    entry = append(settings.ledger, [new], settings.signing_key)[0]
     console.print(
         f"{model} {wanted.artefact[:16]} registered, entry {entry.seq} of {settings.ledger}: "
         f"version {wanted.version} of {wanted.lineage}, policy {wanted.policy[:16]}, "

@@ -163,11 +163,15 @@ class _Watching:
         return aftermath(to_table(records), series, who, watched.since_ms, self._policy())
 
     def _keep(self, verdict: "WatchVerdict") -> None:
+        from quantum_trader.release.appending import append
         from quantum_trader.release.influence import watched_entry
-        from quantum_trader.release.ledger import append_entries
 
         deed = self._deed(verdict.summary, self._facts(verdict))
-        append_entries(self._settings.ledger, [deed.entry(watched_entry(deed, self._watched.weight))])
+        append(
+            self._settings.ledger,
+            [deed.entry(watched_entry(deed, self._watched.weight))],
+            self._settings.signing_key,
+        )
         self._say(verdict.state.value, verdict.summary, ends=True)
 
     def _demote(self, verdict: "WatchVerdict") -> int:
@@ -177,7 +181,7 @@ class _Watching:
         from quantum_trader.release.influence import Place, demote, watched_entry
 
         deed = self._deed(verdict.summary, self._facts(verdict))
-        place = Place(self._settings.ledger, self._env_file)
+        place = Place(self._settings.ledger, self._env_file, self._settings.signing_key)
         problems = demote(place, deed, self._watched.weight, watched_entry(deed, self._watched.weight))
         try:
             call(self._settings.reload_command)

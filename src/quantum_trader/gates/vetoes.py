@@ -9,7 +9,7 @@
 None concludes anything before the contract's least number of events and cycles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +39,13 @@ def veto_tracks(
     hits: Hits,
     policy: Policy,
     name_of: Callable[[int], str] = str,
+    voters: Sequence[str] = (),
 ) -> tuple[Track, ...]:
     """The five at the end of every complete cycle, in the order of VETOES; `name_of` names a symbol."""
     vetoes, floor = policy.vetoes, policy.contract
     judged = (
         degenerate(outputs, repeats, moments, vetoes),
-        redundant(outputs, moments, vetoes),
+        redundant(outputs, moments, vetoes, voters),
         homogeneous(moments, vetoes, name_of),
     )
     # A model that never answers has no valid event; its coverage is known all the same.
@@ -125,7 +126,7 @@ def within_share(moments: Moments) -> FloatArray:
     return np.where(varies, within / np.where(varies, whole, 1.0), np.nan)
 
 
-def redundant(outputs: Outputs, moments: Moments, policy: VetoPolicy) -> Track:
+def redundant(outputs: Outputs, moments: Moments, policy: VetoPolicy, voters: Sequence[str] = ()) -> Track:
     """The largest correlation of its log-odds with the ensemble's score or a voter's."""
     ensemble = np.cumsum(moments.score.sum(axis=1), axis=0)[:, None, :]
     found = correlations(np.concatenate([ensemble, np.cumsum(moments.voters, axis=0)], axis=1))
@@ -138,7 +139,9 @@ def redundant(outputs: Outputs, moments: Moments, policy: VetoPolicy) -> Track:
     def reason(k: int) -> str:
         if not compared[k]:
             return "No voter voted where it answered: there is nothing to compare it with."
-        whom = "the ensemble's score" if nearest[k] == 0 else f"voter {nearest[k]}"
+        number = int(nearest[k])
+        named = voters[number - 1] if 0 < number <= len(voters) else f"voter {number}"
+        whom = "the ensemble's score" if number == 0 else named
         tail = "it says little of its own" if fails[k] else "it is no copy"
         return f"Its log-odds correlate most with {whom}, {r[k]:.3f}: {tail}."
 

@@ -6,14 +6,15 @@
 - Both files are local; nothing here needs the stream server, the network or the analysis.
 """
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import NamedTuple
 
 import msgspec
 
-from quantum_trader.core.errors import ConfigError, LedgerError, QuantumError
+from quantum_trader.core.errors import ConfigError, ProofError, QuantumError
 from quantum_trader.core.predictions import MODELS
+from quantum_trader.release.appending import append
 from quantum_trader.release.env_file import EnvPlan, plan_env, read_values, write_env
 from quantum_trader.release.ledger import append_entries
 from quantum_trader.release.ledger_entries import (
@@ -33,10 +34,19 @@ WEIGHTS = "QUANTUM_WEIGHTS"
 
 
 class Place(NamedTuple):
-    """The two files that say who votes."""
+    """The two files that say who votes, and the private key of the ledger's head where there is one."""
 
     ledger: Path
     env_file: Path
+    key_file: Path | None = None
+
+    def append(self, new: Sequence[New]) -> None:
+        """Append to the ledger, and sign its head.
+
+        Raises:
+            QuantumError: as `appending.append`.
+        """
+        append(self.ledger, new, self.key_file)
 
 
 class Ground(NamedTuple):
@@ -100,7 +110,7 @@ def promote(
         facts=deed.facts,
     )
     details: list[Detail] = [] if ground.entry is None else [ground.entry]
-    append_entries(place.ledger, [deed.entry(detail) for detail in (*details, grant, step)])
+    place.append([deed.entry(detail) for detail in (*details, grant, step)])
     try:
         _written(place, plan, check)
     except QuantumError as error:
@@ -117,12 +127,12 @@ def change_weight(
         QuantumError: if it did not come about; the weight is then as it was.
     """
     plan = _planned(place, {WEIGHTS: _weights(place, deed.model, after)})
-    append_entries(place.ledger, [deed.entry(_weight_change(deed, before, after))])
+    place.append([deed.entry(_weight_change(deed, before, after))])
     try:
         _written(place, plan, check)
     except QuantumError as error:
         undone = msgspec.structs.replace(deed, reason=f"not changed: {error}")
-        append_entries(place.ledger, [undone.entry(_weight_change(deed, after, before))])
+        place.append([undone.entry(_weight_change(deed, after, before))])
         raise
 
 
@@ -142,8 +152,7 @@ def demote(place: Place, deed: Deed, weight: float, watched: Watch | None = None
         watched: What the watch found, where that was why.
 
     Returns:
-        What did not work, a sentence each. With one problem the vote is gone all the same, at the next reload; with
-        two it is not.
+        What did not work, a sentence each. Where flag or grant is gone the vote is, at the next reload.
     """
     problems = []
     try:
@@ -159,9 +168,15 @@ def demote(place: Place, deed: Deed, weight: float, watched: Watch | None = None
     )
     details: list[Detail] = [] if watched is None else [watched]
     details += [Revoke(model=deed.model, artefact=deed.artefact), step]
+    new = [deed.entry(detail) for detail in details]
     try:
-        append_entries(place.ledger, [deed.entry(detail) for detail in details])
-    except LedgerError as error:
+        try:
+            place.append(new)
+        except ProofError as error:
+            # A key that is gone must not keep a vote alive; the next signed append seals this one too.
+            append_entries(place.ledger, new)
+            problems.append(f"the ledger's head is not signed: {error}")
+    except QuantumError as error:
         problems.append(f"the grant is not revoked: {error}")
     return problems
 
@@ -178,7 +193,7 @@ def _weight_change(deed: Deed, before: float, after: float) -> WeightChange:
 
 def _taken_back(place: Place, deed: Deed, reason: str) -> None:
     undone = msgspec.structs.replace(deed, reason=reason)
-    append_entries(place.ledger, [undone.entry(Revoke(model=deed.model, artefact=deed.artefact))])
+    place.append([undone.entry(Revoke(model=deed.model, artefact=deed.artefact))])
 
 
 def _flag(model: str) -> str:
