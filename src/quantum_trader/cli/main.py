@@ -38,6 +38,11 @@ VERBS = {
     "watch": ("quantum_trader.cli.watch", "watch", "After a promotion: keep it, or demote it at once."),
     "report": ("quantum_trader.cli.gates", "report", "Draw the HTML report of a folder of decisions."),
     "proof": ("quantum_trader.cli.proof", "app", "Make and check evidence of a deployment."),
+    "counterfactual": (
+        "quantum_trader.cli.counterfactual",
+        "counterfactual",
+        "Vote again on recorded decisions under other rules.",
+    ),
     "show-config": ("quantum_trader.cli.run", "show_config", "Print the resolved settings, secrets hidden."),
     "download-data": ("quantum_trader.cli.market", "download_data", "Download bars from an exchange; resumable."),
     "simulate-data": ("quantum_trader.cli.market", "simulate_data", "Make simulated bars from a seed."),

@@ -29,6 +29,7 @@ class ModelColumns:
         action: -1, 0 or 1; read only where valid.
         confidence: NaN where not valid.
         p_up: NaN where not valid.
+        p_calibrated: What the vote's confidence was made of where a calibration was in force; NaN elsewhere.
         weight: Nominal weight of its vote; NaN where it did not vote.
     """
 
@@ -38,6 +39,7 @@ class ModelColumns:
     action: NDArray[np.int8]
     confidence: FloatArray
     p_up: FloatArray
+    p_calibrated: FloatArray
     weight: FloatArray
 
 
@@ -114,6 +116,7 @@ def _model_columns(table: pa.Table, model: str) -> ModelColumns:
         action=column(table, f"{model}.action"),
         confidence=np.where(valid, column(table, f"{model}.confidence"), np.nan),
         p_up=p_up,
+        p_calibrated=column(table, f"{model}.p_calibrated"),
         weight=column(table, f"{model}.weight"),
     )
 

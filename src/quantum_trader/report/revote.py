@@ -14,6 +14,7 @@ import pyarrow as pa
 from numpy.typing import NDArray
 
 from quantum_trader.archive.codes import column
+from quantum_trader.core.calibration import conviction
 from quantum_trader.core.errors import ConfigError, format_ms
 from quantum_trader.core.predictions import MODELS, Action
 from quantum_trader.core.vote import Votes, vote
@@ -54,6 +55,13 @@ class Ballot:
         if self.min_consensus is not None and self.min_consensus < 1:
             raise ConfigError(f"min_consensus: {self.min_consensus} is not at least 1")
 
+    def __str__(self) -> str:
+        parts = [f"weight of {name} {weight:g}" for name, weight in self.weights.items()]
+        parts += [] if self.min_consensus is None else [f"at least {self.min_consensus} agreeing"]
+        parts += [f"{name} BUY from {bound:g} on" for name, bound in self.buy_above.items()]
+        parts += [f"{name} SELL up to {bound:g}" for name, bound in self.sell_below.items()]
+        return ", ".join(parts) or "the recorded rules"
+
     def actions(self, name: str, columns: ModelColumns) -> NDArray[np.int8]:
         """Actions of one model under this ballot, shape (n,); read only where it answered."""
         said = columns.action
@@ -84,8 +92,9 @@ def vote_again(frame: Frame, ballot: Ballot, rows: IntArray | None = None) -> Vo
     actions, sure, present, weights = [], [], [], []
     for name, columns in frame.models.items():
         own = ballot.weights.get(name)
-        actions.append(ballot.actions(name, columns)[at])
-        sure.append(np.nan_to_num(columns.confidence[at]))
+        said = ballot.actions(name, columns)[at]
+        actions.append(said)
+        sure.append(_stated(columns, said, at))
         present.append((columns.valid & (columns.voter if own is None else own > 0))[at])
         weights.append(columns.weight[at] if own is None else np.full(len(at), own))
     # Who does not vote weighs nothing; vote() wants a positive number all the same.
@@ -94,6 +103,12 @@ def vote_again(frame: Frame, ballot: Ballot, rows: IntArray | None = None) -> Vo
     quorum = frame.min_consensus[at] if ballot.min_consensus is None else np.full(len(at), ballot.min_consensus)
     rules = np.column_stack([table, quorum])
     return _by_rule(np.stack(actions, axis=1), np.stack(sure, axis=1), np.stack(present, axis=1), rules)
+
+
+def _stated(columns: ModelColumns, said: NDArray[np.int8], at: IntArray) -> FloatArray:
+    """What each action weighs in the decision's confidence, shape (rows,): the calibrated side where there is one."""
+    raw, calibrated = columns.confidence[at], columns.p_calibrated[at]
+    return np.nan_to_num(np.where(np.isnan(calibrated), raw, conviction(calibrated, said)))
 
 
 def _by_rule(actions: NDArray[np.int8], sure: FloatArray, present: NDArray[np.bool_], rules: FloatArray) -> Votes:

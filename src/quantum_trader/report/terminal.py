@@ -229,6 +229,29 @@ def flips_line(flips: Flips, who: str) -> Text:
     return Text(f"{line}.")
 
 
+def directions_table(flips: Flips) -> Table:
+    """Flips by direction with their money."""
+    table = _table("Flips by direction (log return after cost; intervals by cycles)")
+    table.add_column("From")
+    table.add_column("To")
+    for name in ("Decisions", "With an outcome", "Together", "95% interval"):
+        table.add_column(name, justify="right")
+    for d in flips.directions:
+        money = (basis_points(d.pnl), interval(d.pnl, d.se)) if d.settled else (NONE, NONE)
+        table.add_row(d.before, d.after, f"{d.count:,}", f"{d.settled:,}", *money)
+    return table
+
+
+def votes_table(flips: Flips) -> Table:
+    """BUY and SELL decisions by the number of agreeing voters, before and after."""
+    table = _table("BUY and SELL decisions by voters that agree")
+    for name in ("Agreeing", "As decided", "Voted again"):
+        table.add_column(name, justify="right")
+    for agreeing, before, after in flips.consensus:
+        table.add_row(str(agreeing), f"{before:,}", f"{after:,}")
+    return table
+
+
 def intents_table(intents: tuple[IntentLine, ...]) -> RenderableType:
     """Sample intents, or a sentence where no decision was actionable."""
     if not intents:
