@@ -17,11 +17,13 @@ from typer.testing import CliRunner
 from quantum_trader.archive.columns import SCHEMA as ARCHIVE
 from quantum_trader.bus import wire
 from quantum_trader.cli.main import VERBS, build
+from quantum_trader.cli.policies import read_policy
 from quantum_trader.core.chain import holds
 from quantum_trader.core.decision import DecisionRecord
 from quantum_trader.core.features import SCHEMA
 from quantum_trader.core.predictions import MODELS
 from quantum_trader.gates.policy import DEFAULT, LEGACY
+from quantum_trader.gates.whole_policy import WHOLE
 from quantum_trader.models.manifest import Manifest
 from quantum_trader.release.ledger import read_entries, verify
 from quantum_trader.settings import Settings, load_settings
@@ -239,6 +241,28 @@ def test_the_policy_table_is_the_policys() -> None:
     rows = table_rows(REFERENCE / "gate-policy.md", "key", "default", "legacy", "meaning")
     default, legacy = DEFAULT.to_mapping(), LEGACY.to_mapping()
     assert [row[:3] for row in rows] == [[key, shown(default[key]), shown(legacy[key])] for key in default]
+
+
+def test_every_threshold_of_the_whole_policy_is_there_with_its_range() -> None:
+    sections = (WHOLE.vetoes, WHOLE.evidence, WHOLE.deployment, WHOLE.watch)
+    expected = [
+        [f"{section.NAME}.{key}", str(value), "{:g} to {:g}".format(*section.RANGES[key])]
+        for section in sections
+        for key, value in section.to_mapping().items()
+    ]
+    rows = table_rows(REFERENCE / "gate-policy.md", "key", "default", "range", "meaning")
+    assert [row[:3] for row in rows] == expected
+    assert all(row[3] for row in rows)
+
+
+@pytest.mark.parametrize("page", [REFERENCE / "gate-policy.md", DOCS / "how-to" / "judge-a-shadow.md"], ids=named)
+def test_the_examples_of_a_policy_are_read(page: Path, tmp_path: Path) -> None:
+    (example,) = [match["text"] for match in _FENCE.finditer(text_of(page)) if match["kind"] == "toml"]
+    path = tmp_path / "strict.toml"
+    path.write_text(example, encoding="utf-8")
+    policy = read_policy(str(path))
+    assert policy.name == "strict"
+    assert policy.digest != WHOLE.digest
 
 
 def test_the_manifests_keys_are_all_there() -> None:

@@ -1,6 +1,5 @@
 """`quantum demo`: the whole story on one screen, from bars to a verdict, through the real service."""
 
-import sys
 import time
 from collections.abc import Mapping
 from datetime import datetime
@@ -52,15 +51,13 @@ def demo(
 
     --rogue constant-input feeds the shadow one constant sequence, as a production system did for 19 hours.
     """
-    from rich.console import Console
-
     from quantum_trader.cli.demo_gallery import show_gallery
+    from quantum_trader.cli.screen import table_console
     from quantum_trader.clock import now_utc
 
     fault = None if rogue is None else _fault(rogue)
 
-    # In a pipe rich assumes 80 columns, too few for the tables.
-    console = Console(highlight=False, width=None if sys.stdout.isatty() else 110)
+    console = table_console()
     started = time.monotonic()
     now = now_utc()
     folder = out / f"run_{now:%Y%m%d_%H%M%S}"

@@ -35,15 +35,14 @@ def follow_stream(
     Raises:
         QuantumError: if the stream cannot be read, or holds no shadow of that name.
     """
-    from rich.console import Console
-
     from quantum_trader.bootstrap import wire_cursor
+    from quantum_trader.cli.screen import table_console
     from quantum_trader.gates.verdict import VerdictState
 
     stop = threading.Event()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
-    console, last = Console(highlight=False), None
+    console, last = table_console(), None
     follower: Follower | None = None
     with wire_cursor(settings, since_ms) as cursor:
         while not stop.is_set():

@@ -89,10 +89,9 @@ def report(
     env_file: EnvFile = None,
 ) -> None:
     """Draw one self-contained HTML file: the whole verdict, evidence, reliability, agreement, flips, prices."""
-    from rich.console import Console
-
     from quantum_trader.cli.evidence import Source
     from quantum_trader.cli.policies import read_policy
+    from quantum_trader.cli.screen import table_console
     from quantum_trader.report.html import write_html
     from quantum_trader.settings import load_settings
 
@@ -101,7 +100,7 @@ def report(
     judged = judge_evidence(evidence, model, chosen, models, version_of_lineage, settings)
     title = f"{judged.model} in shadow" if decisions is None else f"{judged.model} in {decisions}"
     write_html(judged.report(title), out)
-    Console(highlight=False).print(f"report in {out}")
+    table_console().print(f"report in {out}")
 
 
 class Judged:
@@ -186,11 +185,10 @@ def _tell(judged: Judged, title: str, as_json: bool, html: Path | None) -> None:
         content = {"model": judged.model, **judged.about, **judged.verdict.to_dict(), "remarks": judged.notes}
         typer.echo(json.dumps(content, indent=2, allow_nan=False))
         return
-    from rich.console import Console
-
+    from quantum_trader.cli.screen import table_console
     from quantum_trader.report.terminal import summary
 
-    console = Console(highlight=False)
+    console = table_console()
     console.print(summary(judged.report(title)))
     if html is not None:
         console.print(f"report in {html}")

@@ -44,10 +44,11 @@ def show_plan(
 
 def _print(cadence: "Cadence", timeframe: str, forecasts: "Sequence[Forecast]", version: int | None) -> None:
     from rich import box
-    from rich.console import Console
     from rich.table import Table
 
-    console = Console(highlight=False)
+    from quantum_trader.cli.screen import table_console
+
+    console = table_console()
     each = "every bar" if cadence.share == 1.0 else f"{cadence.share:.1%} of bars"
     spent = "" if version is None else f", version {version} of its lineage"
     console.print(f"How long until this can be decided: {cadence.symbols} symbols, {timeframe} bars, {each}{spent}\n")
