@@ -47,6 +47,14 @@ class ClockError(QuantumError):
     """This machine's clock contradicts what was recorded."""
 
 
+class HostError(QuantumError):
+    """A host cannot be reached, refused a command, or is not as it must be."""
+
+
+class ReleaseError(QuantumError):
+    """A release or a way back breaks a rule, or ended on the host otherwise than planned."""
+
+
 class TrainingError(QuantumError):
     """Training cannot give an artefact that is worth writing."""
 
