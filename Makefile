@@ -6,7 +6,7 @@ BARS   ?=
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 READY  := $(VENV)/.ready
 
-.PHONY: help demo test quick check lint types imports bench setup system clean
+.PHONY: help demo rogues test quick check lint types imports bench mutants setup system clean
 
 help: ## Show this list
 	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
@@ -19,13 +19,16 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --constraint constraints.txt torch
 	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt setuptools
-	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt --no-build-isolation --editable '.[analysis,market,train,dev]'
+	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt --no-build-isolation --editable '.[alerts,analysis,market,release,train,dev]'
 	@touch $@
 
 setup: $(READY) ## Make the virtual environment from the pinned versions
 
 demo: $(READY) ## Train four models, run the real service on the rest of the bars, judge, report (BARS=file for real bars)
 	@$(BIN)/quantum demo $(if $(BARS),--bars $(BARS))
+
+rogues: $(READY) ## Measure how often the gates err, about half an hour, resumable, into docs (BARS=file adds real returns)
+	@$(BIN)/quantum rogues --page docs/gates-error-rates.md $(if $(BARS),--bars $(BARS))
 
 check: lint types imports quick ## Format, lint, types, import contracts and the quick tests
 
@@ -47,6 +50,9 @@ test: $(READY) lint types imports ## Everything: lint, types, import contracts, 
 
 bench: $(READY) ## Print the benchmark tables of benchmarks/README.md
 	@$(BIN)/python -m benchmarks $(BENCH)
+
+mutants: $(READY) ## Change the gates one place at a time; their tests must notice (a quarter of an hour)
+	@nice -n 19 $(BIN)/python -m tests.mutation
 
 system: ## Install the optional real parts that need root (Debian: redis-server, chromium)
 	@sh ops/install-system-parts.sh

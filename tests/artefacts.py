@@ -13,9 +13,11 @@ import onnx
 from numpy.typing import NDArray
 from onnx import TensorProto, helper, numpy_helper
 
+from quantum_trader.core.calibration import Curve, PlattCurve
 from quantum_trader.core.features import RETURN_LAGS, SCHEMA, SEQUENCE_LENGTH, SEQUENCE_NAMES
 from quantum_trader.core.predictions import MODELS
-from quantum_trader.models.artefact import file_entries, write_artefact
+from quantum_trader.models.artefact import file_entries, load_artefact, write_artefact
+from quantum_trader.models.calibration import map_of, parse, write_calibration
 from quantum_trader.models.inference import BATCH_ROWS, OUTPUT, input_shape
 from quantum_trader.models.manifest import (
     FORMAT,
@@ -32,6 +34,8 @@ from quantum_trader.models.manifest import (
     Training,
     Uses,
 )
+
+GOLDEN = Path(__file__).parent / "golden" / "calibration"
 
 USES: dict[str, Uses] = {"xgb": "row", "lgbm": "row", "nhits": "sequence", "patchtst": "sequence"}
 
@@ -98,6 +102,26 @@ def make_manifest(model: str, raw: bytes, seed: int = 0, **overrides: Any) -> Ma
         },
     )
     return msgspec.structs.replace(manifest, **overrides)
+
+
+def make_calibration(path: Path, artefact: Path, curve: Curve | None = None, model: str = "") -> str:
+    """Write a calibration of an artefact and return what a setting says of it, FILE@DIGEST.
+
+    Args:
+        path: Of the file.
+        artefact: Folder of the artefact.
+        curve: The map; one that takes half of all log-odds if not given.
+        model: Another model's name than the artefact's.
+    """
+    owner = load_artefact(artefact)
+    golden = parse((GOLDEN / "platt.calibration.json").read_bytes(), "golden")
+    content = msgspec.structs.replace(
+        golden,
+        model=model or owner.manifest.model,
+        artefact=owner.digest,
+        map=map_of(curve or PlattCurve(0.1, 0.5)),
+    )
+    return f"{path}@{write_calibration(path, content)}"
 
 
 @cache

@@ -17,6 +17,7 @@ from typer.testing import CliRunner
 from quantum_trader.archive.columns import SCHEMA as ARCHIVE
 from quantum_trader.bus import wire
 from quantum_trader.cli.main import VERBS, build
+from quantum_trader.core.chain import holds
 from quantum_trader.core.decision import DecisionRecord
 from quantum_trader.core.features import SCHEMA
 from quantum_trader.core.predictions import MODELS
@@ -186,12 +187,16 @@ def settings_rows() -> list[list[str]]:
 
 def test_the_settings_table_is_complete_and_its_defaults_are_true() -> None:
     actual = leaves(Settings().model_dump(mode="json"))
-    shown = {key: ",".join(value) if isinstance(value, list) else value for key, value in actual.items()}
-    expected = {key: "none" if value is None else str(value) for key, value in shown.items()}
+
+    def written(key: str, value: Any) -> str:
+        between = " " if key in ("reload_command", "restart_command", "alert_urls") else ","
+        return between.join(map(str, value)) if isinstance(value, list) else str(value)
+
+    expected = {key: "none" if value in (None, []) else written(key, value) for key, value in actual.items()}
     assert {key: default for key, _, default, _ in settings_rows()} == expected
 
 
-_OTHERS = {"timeframe": "1h", "log_format": "console", "pairs": "XLM/USDT"}
+_OTHERS = {"weight_ramp": "0.1,0.3", "timeframe": "1h", "log_format": "console", "pairs": "XLM/USDT"}
 
 
 @pytest.mark.parametrize("row", settings_rows(), ids=lambda row: row[0])
@@ -252,6 +257,7 @@ def test_the_wire_examples_are_one_bar_its_decision_and_its_intent() -> None:
     record = wire.decode_record(entry("ai.decision"))
     intent = wire.decode_intent(entry("trade.intent"))
     assert isinstance(record, DecisionRecord)
+    assert holds(record)
     assert wire.encode_record(record)[b"payload"] == entry("ai.decision")[b"payload"]
     assert (bar.symbol, timeframe, bar.ts_open) == (record.decision.symbol, "5m", record.decision.ts_open)
     assert (intent["decision_id"], intent["side"]) == (record.decision.decision_id, record.decision.action)

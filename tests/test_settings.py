@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from quantum_trader.core.errors import ConfigError
 from quantum_trader.core.policy import IntentPolicy, VotePolicy
@@ -82,6 +83,7 @@ class TestTheLastOneToSpeakWins:
             "group": ("g", "g"),
             "consumer": ("c", "c"),
             "ledger": ("/var/lib/ledger", Path("/var/lib/ledger")),
+            "signing_key": ("/run/key", Path("/run/key")),
             "ready_file": ("/run/ready", Path("/run/ready")),
             "linger_ms": ("7", 7),
             "lease_wait_s": ("8", 8.0),
@@ -92,6 +94,11 @@ class TestTheLastOneToSpeakWins:
             "min_consensus": ("3", 3),
             "log_format": ("console", "console"),
             "weights": ("xgb=1, lgbm=2", {"xgb": 1.0, "lgbm": 2.0}),
+            "weight_ramp": ("0.1, 0.3", [0.1, 0.3]),
+            "verdict_max_age_hours": ("12", 12.0),
+            "reload_command": ("kill -HUP '1 2'", ["kill", "-HUP", "1 2"]),
+            "restart_command": ("sv restart engine", ["sv", "restart", "engine"]),
+            "alert_urls": ("json://a mailto://b", [SecretStr("json://a"), SecretStr("mailto://b")]),
         }
         assert set(plain) == set(Settings.model_fields) - {"models", "intent"}
         found = from_env(**{f"QUANTUM_{name.upper()}": text for name, (text, _) in plain.items()})
@@ -107,9 +114,12 @@ class TestTheLastOneToSpeakWins:
         assert from_env(SHADOW_GRACE_MS="3").shadow_grace_ms == 3.0
 
     @pytest.mark.parametrize("model", MODELS)
-    def test_every_model_has_its_pair_of_variables(self, model: str) -> None:
+    def test_every_model_has_its_variables(self, model: str) -> None:
         found = from_env(**{f"{model.upper()}_MODEL_PATH": "/m", f"{model.upper()}_SHADOW_ONLY": "false"})
         assert (found.models[model].model_path, found.models[model].shadow_only) == (Path("/m"), "false")
+        mapped = from_env(**{f"{model.upper()}_CALIBRATION": "x.calibration.json@ab"})
+        assert mapped.calibrations == {model: "x.calibration.json@ab"}
+        assert from_env(**{f"{model.upper()}_CALIBRATION": " "}).calibrations == {}
         assert all(found.models[name].shadow_only is None for name in MODELS if name != model and name in found.models)
 
     def test_the_process_environment_is_read_where_none_is_given(self) -> None:

@@ -6,8 +6,9 @@ import os
 import signal
 import sys
 import time
-from collections.abc import Iterator, Sequence
-from dataclasses import dataclass
+from collections.abc import Iterator, Mapping, Sequence
+from dataclasses import dataclass, replace
+from functools import partial
 from pathlib import Path
 from typing import Self
 
@@ -17,6 +18,7 @@ from structlog.typing import Processor
 
 from quantum_trader import __version__
 from quantum_trader.bus.client import connect, durability
+from quantum_trader.bus.cursor import Cursor
 from quantum_trader.bus.identity import Identity
 from quantum_trader.bus.lease import Lease
 from quantum_trader.bus.names import StreamNames
@@ -31,16 +33,21 @@ from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import MODELS
 from quantum_trader.core.roles import asks_for_vote
 from quantum_trader.engine.health import Vitals, serve_health
-from quantum_trader.engine.loading import Cast, ModelSpec, load_cast
+from quantum_trader.engine.loading import Cast, ModelSpec, Seat, cast_of, seats
 from quantum_trader.engine.metrics import Metrics, Running
 from quantum_trader.engine.notify import Notifier
 from quantum_trader.engine.oversight import Oversight
 from quantum_trader.engine.pulse import Pulse
+from quantum_trader.engine.reload import Standing, parts_of
+from quantum_trader.engine.reloading import Asked, Reloader
 from quantum_trader.engine.service import Service, ServiceConfig
 from quantum_trader.engine.shadow import WORKER, ShadowRing
+from quantum_trader.engine.stage import Stage
 from quantum_trader.engine.steady_clock import SteadyClock
+from quantum_trader.models.calibration import voters_calibrations
 from quantum_trader.release.ledger import read_entries, voting
-from quantum_trader.settings import ModelSettings, Settings
+from quantum_trader.settings import NOT_THE_ENGINES, ModelSettings, Settings
+from quantum_trader.settings_source import SettingsSource
 
 log = logging.getLogger(__name__)
 
@@ -87,20 +94,61 @@ def model_specs(settings: Settings) -> list[ModelSpec]:
     return specs
 
 
+def calibrated_policy(settings: Settings, cast: Cast) -> VotePolicy:
+    """How votes count, with the calibrations of those who vote.
+
+    Raises:
+        ArtefactError: if a voter's calibration is missing, changed or another artefact's.
+    """
+    voters = {name: model.digest for name, model in cast.voters.items()}
+    calibrations, idle = voters_calibrations(settings.calibrations, voters)
+    for model, found in calibrations.items():
+        log.info("calibration of %s is %s", model, found.digest[:16])
+    for model, why in idle.items():
+        log.warning("calibration of %s: %s", model, why)
+    return replace(settings.vote_policy(), calibrations=calibrations)
+
+
+def _seats(settings: Settings) -> dict[str, Seat]:
+    return seats(model_specs(settings), voting(read_entries(settings.ledger)))
+
+
+def _standing(settings: Settings, taken: Mapping[str, Seat]) -> Standing:
+    """Everybody's part, and every other setting."""
+    rest = settings.model_dump(exclude={"models", "weights", *NOT_THE_ENGINES})
+    rest["calibrations"] = settings.calibrations
+    return Standing(parts_of(taken, settings.vote_policy().weights), rest)
+
+
+def _read_again(source: SettingsSource) -> Standing:
+    """What settings, artefacts and ledger say now.
+
+    Raises:
+        QuantumError: if one of them cannot be read.
+    """
+    settings = source.again()
+    return _standing(settings, _seats(settings))
+
+
 @contextlib.contextmanager
-def wire_service(settings: Settings, shadow_program: Sequence[str] = WORKER) -> Iterator[Service]:
+def wire_service(
+    source: SettingsSource, shadow_program: Sequence[str] = WORKER, reload_asked: Asked | None = None
+) -> Iterator[Service]:
     """The service with everything it needs, closed again when the block ends.
 
     Args:
-        settings: Resolved.
+        source: Of the settings; read again when a reload is asked for.
         shadow_program: What every shadow's process runs; another one than the worker only for certificates and demos.
+        reload_asked: How often a reload was asked for.
 
     Raises:
         QuantumError: one line, if a file, the ledger, a model or the bus does not let it run.
     """
+    settings = source.first
     notifier = Notifier.from_environment(os.environ, os.getpid())
-    cast = load_cast(model_specs(settings), voting(read_entries(settings.ledger)))
-    vote_policy = settings.vote_policy()
+    taken = _seats(settings)
+    cast = cast_of(taken)
+    vote_policy = calibrated_policy(settings, cast)
     shadows = ShadowRing(
         cast.shadows,
         settings.shadow_grace_ms,
@@ -125,28 +173,40 @@ def wire_service(settings: Settings, shadow_program: Sequence[str] = WORKER) -> 
         reader = BarReader(client, names, settings.group, settings.consumer)
         writer = DecisionWriter(client, names, promised, retention_ms=retention, lease=lease)
         oversight = Oversight(metrics, Honesty(cast.references), LifecycleWriter(client, names, promised, retention))
+        pulse = Pulse(vitals, notifier)
+        reloader = Reloader(reload_asked or Asked(), partial(_read_again, source), shadows)
+        stack.callback(reloader.close)
+        stage = Stage(
+            cast, shadows, _standing(settings, taken), reloader, (pulse, oversight), partial(_described, vote_policy)
+        )
         shadows.start()
         yield Service(
             config,
             (lease, reader, writer),
-            cast,
-            shadows,
+            stage,
             (vote_policy, settings.intent_policy()),
             SteadyClock(now_us, lambda: time.monotonic_ns() // 1000),
-            (Pulse(vitals, notifier), oversight),
+            (pulse, oversight),
         )
 
 
-def run_engine(settings: Settings, shadow_program: Sequence[str] = WORKER) -> bool:
+def run_engine(source: SettingsSource, shadow_program: Sequence[str] = WORKER) -> bool:
     """Run the engine until SIGTERM or SIGINT; False if it ended with an error, which is then in its log.
 
+    SIGHUP makes it read its settings and its ledger again; one that comes while it starts is kept until then.
+
     Args:
-        settings: Resolved.
+        source: Of its settings.
         shadow_program: As in `wire_service`.
     """
+    settings, reload_asked = source.first, Asked()
+    signal.signal(signal.SIGHUP, reload_asked)
     configure_logging(settings.log_format)
     try:
-        with ReadyFile(settings.ready_file) as ready_file, wire_service(settings, shadow_program) as service:
+        with (
+            ReadyFile(settings.ready_file) as ready_file,
+            wire_service(source, shadow_program, reload_asked) as service,
+        ):
             for number in (signal.SIGTERM, signal.SIGINT):
                 signal.signal(number, lambda *_: service.stop())
 
@@ -162,13 +222,12 @@ def run_engine(settings: Settings, shadow_program: Sequence[str] = WORKER) -> bo
 
 
 def _running(cast: Cast, policy: VotePolicy) -> Running:
-    return Running(
-        version=__version__,
-        features=SCHEMA.digest,
-        policy=policy.digest(tuple(cast.voters)),
-        voters={name: model.digest for name, model in cast.voters.items()},
-        shadows={spec.model: spec.digest for spec in cast.shadows},
-    )
+    voters = {name: model.digest for name, model in cast.voters.items()}
+    return _described(policy, voters, {spec.model: spec.digest for spec in cast.shadows})
+
+
+def _described(policy: VotePolicy, voters: Mapping[str, str], shadows: Mapping[str, str]) -> Running:
+    return Running(__version__, SCHEMA.digest, policy.digest(tuple(voters)), voters, shadows)
 
 
 def _give_back(lease: Lease) -> None:
@@ -202,6 +261,13 @@ def wire_decision_reader(settings: Settings) -> Iterator[DecisionReader]:
     """A reader of decisions and intents, closed when the block ends."""
     with _connected(settings) as (client, names):
         yield DecisionReader(client, names)
+
+
+@contextlib.contextmanager
+def wire_cursor(settings: Settings, since_ms: int = 0) -> Iterator[Cursor]:
+    """A spectator that follows decisions and bars, closed when the block ends."""
+    with _connected(settings) as (client, names), contextlib.closing(Cursor(client, names, since_ms)) as cursor:
+        yield cursor
 
 
 @dataclass(frozen=True)

@@ -5,14 +5,17 @@ and the shadow's grace, keep the names that operators know: ``PATCHTST_MODEL_PAT
 ``SHADOW_GRACE_MS``.
 """
 
+import itertools
+import math
 import os
+import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from quantum_trader.core.bars import interval_ms, venue_symbol
 from quantum_trader.core.errors import ConfigError
@@ -43,6 +46,12 @@ def _none_if_blank(value: object) -> object:
     return None if isinstance(value, str) and not value.strip() else value
 
 
+def _rising(values: list[float]) -> list[float]:
+    if not all(0 < low < high for low, high in itertools.pairwise([*values, math.inf])):
+        raise ConfigError(f"setting weight_ramp: {values} do not rise from above 0")
+    return values
+
+
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_blank)]
 
 
@@ -53,10 +62,14 @@ class Strict(BaseModel):
 
 
 class ModelSettings(Strict):
-    """One model: the folder of its artefact and its flag. Only the word ``false`` asks for a vote."""
+    """One model: the folder of its artefact, its flag, and its calibration as ``FILE@DIGEST``.
+
+    Only the word ``false`` asks for a vote.
+    """
 
     model_path: OptionalPath = None
     shadow_only: str | None = None
+    calibration: Annotated[str | None, BeforeValidator(_none_if_blank)] = None
 
 
 class IntentSettings(Strict):
@@ -84,6 +97,7 @@ class Settings(Strict):
     group: str = "ai-engine"
     consumer: str = "engine-1"
     ledger: Path = Path("ledger.jsonl")
+    signing_key: OptionalPath = None
     ready_file: OptionalPath = None
     linger_ms: Annotated[int, Field(ge=0, le=600_000)] = 1500
     lease_wait_s: Annotated[float, Field(ge=0, le=86_400)] = 60.0
@@ -94,6 +108,11 @@ class Settings(Strict):
     min_consensus: Annotated[int, Field(ge=1)] = 2
     log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
     weights: dict[str, float] = dict(DEFAULT_WEIGHTS)
+    weight_ramp: Annotated[list[float], AfterValidator(_rising), Field(min_length=1)] = [0.10, 0.20, 0.25]
+    verdict_max_age_hours: Annotated[float, Field(gt=0)] = 24.0
+    reload_command: list[str] = ["systemctl", "reload", "quantum-ai-engine.service"]
+    restart_command: list[str] = ["systemctl", "restart", "quantum-ai-engine.service"]
+    alert_urls: list[SecretStr] = []
     intent: IntentSettings = IntentSettings()
     models: dict[str, ModelSettings] = {name: ModelSettings() for name in MODELS}
 
@@ -106,15 +125,26 @@ class Settings(Strict):
         """How votes count."""
         return VotePolicy({**DEFAULT_WEIGHTS, **self.weights}, self.min_consensus)
 
+    @property
+    def calibrations(self) -> dict[str, str]:
+        """By model that has one, where its calibration lies and which digest it has: ``FILE@DIGEST``."""
+        return {name: model.calibration for name, model in self.models.items() if model.calibration is not None}
+
     def intent_policy(self) -> IntentPolicy:
         """How intents are sized."""
         return IntentPolicy(**self.intent.model_dump())
 
 
+NOT_THE_ENGINES = frozenset(
+    {"weight_ramp", "verdict_max_age_hours", "reload_command", "restart_command", "alert_urls", "signing_key"}
+)
+"""Settings of releases and of the watch; the engine does not read them."""
+
 _SPECIAL: dict[str, tuple[str, ...]] = {"SHADOW_GRACE_MS": ("shadow_grace_ms",)}
 for _model in MODELS:
     _SPECIAL[f"{_model.upper()}_MODEL_PATH"] = ("models", _model, "model_path")
     _SPECIAL[f"{_model.upper()}_SHADOW_ONLY"] = ("models", _model, "shadow_only")
+    _SPECIAL[f"{_model.upper()}_CALIBRATION"] = ("models", _model, "calibration")
 for _name in IntentSettings.model_fields:
     _SPECIAL[f"{PREFIX}INTENT_{_name.upper()}"] = ("intent", _name)
 
@@ -136,7 +166,7 @@ def load_settings(
     for path in config_files:
         _merge(merged, _read_toml(path))
     if env_file is not None:
-        _merge(merged, _from_environment(_read_env(env_file), str(env_file)))
+        _merge(merged, _from_environment(read_env(env_file), str(env_file)))
     _merge(merged, _from_environment(environ, "environment"))
     _flags_as_text(merged)
     _refuse_booleans(merged, "setting ")
@@ -163,7 +193,12 @@ def _read_toml(path: Path) -> dict[str, Any]:
         raise ConfigError(f"config {path}: {error}") from error
 
 
-def _read_env(path: Path) -> dict[str, str]:
+def read_env(path: Path) -> dict[str, str]:
+    """The variables of an env file, as systemd would read them.
+
+    Raises:
+        ConfigError: if it is missing or not UTF-8, or a line would mean another thing to systemd.
+    """
     if not path.is_file():
         raise ConfigError(f"env file {path}: no such file")
     try:
@@ -198,9 +233,27 @@ def _plain_path(name: str, where: str) -> tuple[str, ...] | None:
     raise ConfigError(f"{where}: {name} is no setting (see quantum show-config)")
 
 
+def _words(value: str) -> list[str]:
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise ConfigError(f"a list of words cannot be read ({error})") from error
+
+
+LISTS: Mapping[str, Callable[[str], list[str]]] = {
+    "weight_ramp": lambda value: [part.strip() for part in value.split(",")],
+    "reload_command": _words,
+    "restart_command": _words,
+    "alert_urls": str.split,
+}
+"""How a variable's text is a list: weights with commas, a command's words as in a shell, addresses with blanks."""
+
+
 def _parsed(path: tuple[str, ...], value: str) -> Any:
     if path == ("pairs",):
         return [pair.strip() for pair in value.split(",") if pair.strip()]
+    if path[0] in LISTS:
+        return LISTS[path[0]](value)
     if path == ("weights",):
         return dict(_weight(item) for item in value.split(",") if item.strip())
     return value

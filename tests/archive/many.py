@@ -9,6 +9,7 @@ from tests.core.strategies import INTERVAL, START, output_of
 from quantum_trader.bus.client import Durability
 from quantum_trader.bus.names import StreamNames
 from quantum_trader.bus.writer import CommitBatch, DecisionWriter
+from quantum_trader.core.chain import GENESIS, chained, holds
 from quantum_trader.core.decision import DecisionRecord, Occasion, decide, shadow_votes
 from quantum_trader.core.policy import VotePolicy
 
@@ -18,7 +19,10 @@ DAY_BARS = 288
 
 
 def many_records(bars: Iterable[int], symbols: Sequence[str] = SYMBOLS, seed: int = 0) -> list[DecisionRecord]:
-    """One decision a bar and symbol, in time order; bar 0 opens with 2026, so that bar 287 closes on its second day."""
+    """One decision a bar and symbol, in time order; bar 0 opens with 2026, so that bar 287 closes on its second day.
+
+    Each symbol's records are a chain from its beginning.
+    """
     where = [(bar, symbol) for bar in bars for symbol in symbols]
     n = len(where)
     if not n:
@@ -36,10 +40,33 @@ def many_records(bars: Iterable[int], symbols: Sequence[str] = SYMBOLS, seed: in
         atr_fractions=rng.random(n).tolist(),
         input_hashes=[rng.bytes(8).hex() for _ in range(n)],
     )
-    return [
+    return linked(
         DecisionRecord(decision=d, shadows={"patchtst": shadow[i]}, reasons={}, ts_decision=d.ts_close + 40)
         for i, d in enumerate(decide(occasion, voters, VotePolicy()))
-    ]
+    )
+
+
+def linked(records: Iterable[DecisionRecord], heads: dict[str, str] | None = None) -> list[DecisionRecord]:
+    """The records behind one another, each symbol's own chain, as a writer makes them; moves the heads on."""
+    heads = {} if heads is None else heads
+    out = []
+    for record in records:
+        symbol = record.decision.symbol
+        out.append(chained(record, heads.get(symbol, GENESIS)))
+        heads[symbol] = out[-1].chain
+    return out
+
+
+def unbroken(records: Iterable[DecisionRecord]) -> bool:
+    """Whether every record is what its link speaks for and follows from the one before it, from the very first on."""
+    records = list(records)
+    heads: dict[str, str] = {}
+    for record in records:
+        symbol = record.decision.symbol
+        if not holds(record) or record.chain_prev != heads.get(symbol, GENESIS):
+            return False
+        heads[symbol] = record.chain
+    return True
 
 
 def commit(client: redis.Redis, records: Sequence[DecisionRecord], names: StreamNames = NAMES) -> int:

@@ -1,21 +1,32 @@
+from pathlib import Path
+
 import msgspec
 import numpy as np
 import pyarrow as pa
+import pyarrow.parquet as pq
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.core.strategies import occasion_of, output_of, records
 
-from quantum_trader.archive.columns import SCHEMA, to_records, to_table
+from quantum_trader.archive.columns import LINKS, SCHEMA, to_records, to_table
 from quantum_trader.archive.store import DecisionFile, read_decisions
+from quantum_trader.core.calibration import Calibration, PlattCurve
 from quantum_trader.core.decision import DecisionRecord, canonical, decide, shadow_votes
 from quantum_trader.core.errors import WireError
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import MODELS, ModelOutput, Status
 
+POLICY = VotePolicy(
+    calibrations={
+        name: Calibration("d" * 64, name, artefact * 64, PlattCurve(0.1, 0.5))
+        for name, artefact in {"xgb": "a", "lgbm": "b", "nhits": "a"}.items()
+    }
+)
+
 
 def some_records() -> list[DecisionRecord]:
-    """Two decisions: three voters, one of them silent on the second row, and a shadow."""
+    """Two decisions: three calibrated voters, one of them silent on the second row, and a shadow."""
     silent = ModelOutput(
         np.array([0.7, np.nan]), np.array([1, 0], np.int8), (Status.OK, Status.FAILED), "b" * 64, ("", "x")
     )
@@ -28,7 +39,7 @@ def some_records() -> list[DecisionRecord]:
             reasons={"lgbm": "failed: x"} if i else {},
             ts_decision=decision.ts_close + 7,
         )
-        for i, decision in enumerate(decide(occasion_of(2), voters, VotePolicy()))
+        for i, decision in enumerate(decide(occasion_of(2), voters, POLICY))
     ]
 
 
@@ -80,8 +91,8 @@ class TestNothingIsLost:
         assert to_records(to_table([])) == []
 
 
-BESIDE = {"ts_decision", *(f"patchtst.{name}" for name in ("role", "weight", "action", "confidence", "p_up"))}
-BESIDE |= {f"patchtst.{name}" for name in ("status", "artefact")} | {
+BESIDE = {"ts_decision", *LINKS, *(f"patchtst.{name}" for name in ("role", "weight", "action", "confidence", "p_up"))}
+BESIDE |= {f"patchtst.{name}" for name in ("status", "artefact", "p_calibrated")} | {
     f"{model}.{name}" for model in MODELS for name in ("reason", "input_hash")
 }
 
@@ -130,3 +141,18 @@ class TestAFlippedValueIsFound:
             nulls = pa.nulls(2, SCHEMA.field(at).type)
             with pytest.raises(WireError, match="archived decision"):
                 to_records(table.set_column(at, SCHEMA.field(at), nulls))
+
+
+def test_a_file_from_before_there_were_calibrations_is_read(tmp_path: Path) -> None:
+    plain = [
+        DecisionRecord(decision=decision, shadows={}, reasons={}, ts_decision=0)
+        for decision in decide(occasion_of(3), {"xgb": output_of([0.75, 0.6, 0.5])}, VotePolicy())
+    ]
+    table = to_table(plain)
+    old = table.select([name for name in SCHEMA.names if not name.endswith(".p_calibrated")])
+    pq.write_table(old.replace_schema_metadata({"quantum_trader.decisions": "2"}), tmp_path / "old.parquet")
+    assert read_decisions(tmp_path).schema == SCHEMA
+    assert to_records(read_decisions(tmp_path)) == plain
+    with DecisionFile(tmp_path / "new.parquet") as file:
+        file.write(table)
+    assert read_decisions(tmp_path).num_rows == 6

@@ -5,8 +5,9 @@ from hypothesis import assume, given, settings
 from hypothesis import strategies as st
 from tests.core.strategies import INTERVAL, START, output_of, random_series
 
+from quantum_trader.archive.codes import column
 from quantum_trader.archive.columns import to_table
-from quantum_trader.archive.join import column, outcomes, roles, samples
+from quantum_trader.archive.join import outcomes, roles, samples
 from quantum_trader.core.bars import BarSeries
 from quantum_trader.core.decision import DecisionRecord, Occasion, decide, shadow_votes
 from quantum_trader.core.errors import ConfigError

@@ -7,7 +7,8 @@ import pyarrow.parquet as pq
 import pytest
 from tests.archive.test_columns import some_records
 
-from quantum_trader.archive.columns import to_records, to_table
+from quantum_trader.archive.columns import LINKS, SCHEMA, to_records, to_table
+from quantum_trader.archive.integrity import broken
 from quantum_trader.archive.store import DecisionFile, read_decisions
 from quantum_trader.core.errors import ConfigError, WireError
 
@@ -96,6 +97,16 @@ class TestAFolder:
         (tmp_path / "b.parquet").write_bytes(b"PAR1 no PAR1")
         with pytest.raises(WireError, match=r"b\.parquet: not readable as Parquet"):
             read_decisions(tmp_path)
+
+    def test_of_before_the_chain_is_read_and_says_so(self, tmp_path: Path) -> None:
+        """Version 2 of the columns: without links, in files that older releases wrote."""
+        older = to_table(some_records()).drop_columns([*LINKS])
+        pq.write_table(older.replace_schema_metadata({"quantum_trader.decisions": "2"}), tmp_path / "b.parquet")
+        table = read_decisions(tmp_path)
+        assert table.schema == SCHEMA
+        assert to_records(table) == some_records()
+        (line,) = broken(table)
+        assert "carries no link: it was recorded before there was a chain" in line
 
     def test_with_another_versions_columns_is_refused(self, tmp_path: Path) -> None:
         pq.write_table(to_table(some_records()).drop_columns(["xgb.p_up"]), tmp_path / "b.parquet")

@@ -15,6 +15,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
+from tests.archive.many import unbroken
 
 from quantum_trader.bus.books import read_books, recount
 from quantum_trader.bus.client import Durability, connect, durability
@@ -29,6 +30,7 @@ from quantum_trader.bus.tally import Part
 from quantum_trader.bus.wire import decode_intent, encode_bar
 from quantum_trader.bus.writer import BarWriter, CommitBatch, CommitResult, DecisionWriter, LifecycleWriter
 from quantum_trader.core.bars import Bar
+from quantum_trader.core.chain import GENESIS, unchained
 from quantum_trader.core.decision import Decision, DecisionRecord, ModelVote, ShadowVote, canonical, decision_id
 from quantum_trader.core.errors import BusError, WireError
 from quantum_trader.core.intent import build_intent
@@ -210,8 +212,13 @@ def pending(client: redis.Redis) -> int:
 
 
 def stored(client: redis.Redis) -> tuple[list[tuple[str, int]], list[str]]:
-    """Symbol and round of every stored decision, and the decision ids of every stored intent, in stream order."""
-    found = [record.decision for record in DecisionReader(client, NAMES).since(0)]
+    """Symbol and round of every stored decision, and the decision ids of every stored intent, in stream order.
+
+    Whatever happened to the network, the server and the writers: the decisions are one unbroken chain a symbol.
+    """
+    records = list(DecisionReader(client, NAMES).since(0))
+    assert unbroken(records)
+    found = [record.decision for record in records]
     intents = [decode_intent(fields)["decision_id"] for _, fields in client.xrange(NAMES.intents)]
     return [(d.symbol, d.ts_open // STEP) for d in found], intents
 
@@ -417,7 +424,7 @@ def test_commit_is_decision_intent_and_acknowledgement_in_one(client: redis.Redi
     assert pending(client) == 0
     back = list(DecisionReader(client, NAMES, page=4).since(0))
     assert [canonical(r.decision) for r in back] == [canonical(r.decision) for r, _ in batch.records]
-    assert back == [r for r, _ in batch.records]
+    assert [unchained(r) for r in back] == [r for r, _ in batch.records]
     intents = DecisionReader(client, NAMES).intents(last=3)
     assert [i.payload["decision_id"] for i in intents] == stored(client)[1][-3:]
     assert intents[0].timestamp == "2026-01-10T02:36:33.250080+00:00"
@@ -496,6 +503,22 @@ def test_second_engine_on_the_same_bars_doubles_nothing(server: EmbeddedServer, 
         thread.join()
     assert_exactly_once(client, range(1, 201))
     assert sum(len(r.written) for r in results) == sum(len(r.refused) for r in results) == 1000
+
+
+def test_a_chain_goes_on_from_what_stands_in_the_guard(client: redis.Redis) -> None:
+    guard = NAMES.decision_guard("BTCUSDT", "5m")
+    DecisionWriter(client, NAMES, Durability.NONE).commit(a_batch([a_record("BTCUSDT", n) for n in (1, 2)]))
+    position, token, head = client.get(guard).split(b" ")
+    back = list(DecisionReader(client, NAMES).since(0))
+    assert (int(position), head.decode()) == (2 * STEP, back[-1].chain)
+    # What the next writer finds is what it builds on: an older engine's guard has no head, so its chain begins there.
+    client.set(guard, position + b" " + token)
+    DecisionWriter(client, NAMES, Durability.NONE).commit(a_batch([a_record("BTCUSDT", 3)]))
+    assert list(DecisionReader(client, NAMES).since(0))[-1].chain_prev == GENESIS
+    client.set(guard, position + b" " + token + b" nonsense")
+    with pytest.raises(BusError, match=f"guard key {guard} holds b'nonsense' as the chain's head: expected a SHA-256"):
+        DecisionWriter(client, NAMES, Durability.NONE).commit(a_batch([a_record("BTCUSDT", 4)]))
+    assert client.xlen(NAMES.decisions) == 3
 
 
 def test_decisions_since_a_time_and_until_another(client: redis.Redis) -> None:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 from numpy.typing import NDArray
 
 from quantum_trader.core.bars import FIELDS, BarSeries
+from quantum_trader.core.calibration import Calibration, IsotonicCurve, PlattCurve
 from quantum_trader.core.decision import DecisionRecord, Occasion, decide, shadow_votes
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import MODELS, ModelOutput, Status, Thresholds
@@ -109,10 +110,35 @@ def occasions(draw: st.DrawFn, n: int) -> Occasion:
     )
 
 
+platt_curves = st.builds(PlattCurve, st.floats(-3.0, 3.0), st.floats(1e-3, 5.0))
+
+
+@st.composite
+def isotonic_curves(draw: st.DrawFn) -> IsotonicCurve:
+    """Two to eight knots."""
+    steps = draw(st.lists(st.integers(0, 10**9), min_size=2, max_size=8, unique=True))
+    levels = draw(st.lists(probabilities, min_size=len(steps), max_size=len(steps)))
+    return IsotonicCurve(tuple(step / 10**9 for step in sorted(steps)), tuple(sorted(levels)))
+
+
+curves = st.one_of(platt_curves, isotonic_curves())
+
+
+@st.composite
+def calibrations(draw: st.DrawFn) -> dict[str, Calibration]:
+    """Calibrations of some models, each of one of the artefacts of `outputs`."""
+    names = draw(st.sets(st.sampled_from(MODELS)))
+    return {
+        name: Calibration("d" * 64, name, draw(st.sampled_from(["a", "b"])) * 64, draw(curves))
+        for name in sorted(names)
+    }
+
+
 policies = st.builds(
     VotePolicy,
     weights=st.fixed_dictionaries({name: st.integers(1, 40).map(lambda n: n / 40) for name in MODELS}),
     min_consensus=st.integers(1, 4),
+    calibrations=calibrations(),
 )
 
 

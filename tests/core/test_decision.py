@@ -8,6 +8,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.strategies import NOT_OK, START, ensembles, occasion_of, occasions, output_of, policies
 
+from quantum_trader.core.calibration import Calibration, PlattCurve
 from quantum_trader.core.decision import Decision, Occasion, canonical, decide, decision_id, shadow_votes
 from quantum_trader.core.features import SCHEMA
 from quantum_trader.core.policy import VotePolicy
@@ -38,11 +39,12 @@ class TestAShadowChangesNothing:
         assert "shadows" not in Decision.__struct_fields__
 
     @given(data=st.data(), n=st.integers(1, 4))
-    def test_a_policys_weight_for_it_reaches_no_byte(self, data: st.DataObject, n: int) -> None:
+    def test_a_policys_weight_or_calibration_for_it_reaches_no_byte(self, data: st.DataObject, n: int) -> None:
         voters, _ = data.draw(ensembles(n))
         occasion, policy = data.draw(occasions(n)), data.draw(policies)
         silent = {name: 0.9 for name in policy.weights if name not in voters}
-        other = VotePolicy({**policy.weights, **silent}, policy.min_consensus)
+        known = {name: found for name, found in policy.calibrations.items() if name in voters}
+        other = VotePolicy({**policy.weights, **silent}, policy.min_consensus, known)
         one = [canonical(decision) for decision in decide(occasion, voters, policy)]
         assert one == [canonical(decision) for decision in decide(occasion, voters, other)]
 
@@ -166,3 +168,66 @@ def test_the_policy_of_a_decision_says_what_could_change_it() -> None:
         VotePolicy({"xgb": 0.3, "lgbm": 0.25}).digest(("xgb", "lgbm")),
     }
     assert len(digests) == 4
+
+
+HALVING = PlattCurve(0.0, 0.5)
+DOUBTING = PlattCurve(-1.0, 1.0)
+
+
+def calibrated(curve: PlattCurve, model: str = "xgb", artefact: str = "a" * 64, digest: str = "d" * 64) -> VotePolicy:
+    return VotePolicy(min_consensus=1, calibrations={model: Calibration(digest, model, artefact, curve)})
+
+
+class TestACalibration:
+    @given(data=st.data(), n=st.integers(1, 4))
+    def test_changes_how_sure_a_vote_is_and_nothing_that_was_voted(self, data: st.DataObject, n: int) -> None:
+        voters, _ = data.draw(ensembles(n))
+        occasion, policy = data.draw(occasions(n)), data.draw(policies)
+        plain = VotePolicy(policy.weights, policy.min_consensus)
+        mapped, raw = decide(occasion, voters, policy), decide(occasion, voters, plain)
+        for one, other in zip(mapped, raw, strict=True):
+            votes = {
+                name: msgspec.structs.replace(vote, p_calibrated=msgspec.UNSET) for name, vote in one.votes.items()
+            }
+            same = msgspec.structs.replace(one, votes=votes, confidence=other.confidence, policy=other.policy)
+            assert canonical(same) == canonical(other)
+            assert 0.0 <= one.confidence <= 1.0
+            used = {name for name, vote in one.votes.items() if vote.p_calibrated is not msgspec.UNSET}
+            assert used == {
+                name
+                for name, found in policy.calibrations.items()
+                if name in voters and voters[name].artefact == found.artefact and one.votes[name].status == "ok"
+            }
+
+    def test_is_recorded_beside_what_the_model_stated(self) -> None:
+        decision = decide(occasion_of(1), {"xgb": output_of([0.8])}, calibrated(HALVING))[0]
+        vote = decision.votes["xgb"]
+        # sigmoid(ln(4) / 2) = 2 / 3.
+        assert (vote.action, vote.confidence, vote.p_up) == ("BUY", 0.8, 0.8)
+        assert vote.p_calibrated == pytest.approx(2 / 3, rel=1e-15)
+        assert decision.confidence == vote.p_calibrated
+        assert b'"p_up":0.8,"p_calibrated":0.666' in canonical(decision)
+
+    def test_of_a_side_that_mostly_fails_leaves_little_confidence_in_it(self) -> None:
+        decision = decide(occasion_of(1), {"xgb": output_of([0.6])}, calibrated(DOUBTING))[0]
+        assert decision.action == "BUY"
+        assert decision.confidence == decision.votes["xgb"].p_calibrated
+        assert decision.confidence < 0.4
+
+    def test_mixes_with_voters_that_have_none(self) -> None:
+        outputs = {"xgb": output_of([0.2]), "lgbm": output_of([0.3])}
+        decision = decide(occasion_of(1), outputs, calibrated(HALVING))[0]
+        assert (decision.action, decision.votes["lgbm"].p_calibrated) == ("SELL", msgspec.UNSET)
+        assert decision.confidence == pytest.approx((2 / 3 + 0.7) / 2, rel=1e-15)
+
+    def test_of_another_artefact_is_not_used(self) -> None:
+        other = decide(occasion_of(1), {"xgb": output_of([0.8], "b" * 64)}, calibrated(HALVING))[0]
+        assert (other.votes["xgb"].p_calibrated, other.confidence) == (msgspec.UNSET, 0.8)
+
+    def test_is_part_of_the_policys_digest_only_where_it_votes(self) -> None:
+        plain, used = VotePolicy(min_consensus=1), calibrated(HALVING)
+        assert used.digest(("lgbm", "nhits")) == plain.digest(("lgbm", "nhits"))
+        assert (
+            len({plain.digest(("xgb",)), used.digest(("xgb",)), calibrated(HALVING, digest="e" * 64).digest(("xgb",))})
+            == 3
+        )

@@ -485,3 +485,13 @@ def test_whatever_comes_an_alarm_stands_at_least_its_calm_bars_and_stands_for_a_
             assert A.FROZEN_OUTPUT in standing
         if not any(bar["same"] for bar in history[: t + 1]):
             assert A.FROZEN_OUTPUT not in standing
+
+
+def test_who_changed_is_forgotten_and_who_goes_on_keeps_what_was_seen_of_it() -> None:
+    honesty, fails = Honesty({}), silent("lgbm", B.FAILED, "error", "SOLUSDT")
+    raised = {(A.VOTER_ABSTAINS, "lgbm", "SOLUSDT")}
+    assert keys(run(honesty, (random_group(t) for t in range(2)), fails)[-1]) == raised
+    honesty.recast({"nhits": reference()}, {"nhits"})
+    assert keys(run(honesty, [random_group(2)])[0]) == raised
+    honesty.recast({}, {"lgbm"})
+    assert keys(run(honesty, [random_group(3)])[0]) == set()

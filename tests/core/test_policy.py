@@ -1,5 +1,6 @@
 import pytest
 
+from quantum_trader.core.calibration import Calibration, PlattCurve
 from quantum_trader.core.errors import ConfigError
 from quantum_trader.core.policy import IntentPolicy, VotePolicy
 
@@ -41,3 +42,8 @@ def test_a_digest_is_pinned_because_decisions_are_compared_by_it() -> None:
     voters = ("xgb", "lgbm", "nhits")
     assert VotePolicy().digest(voters) == VotePolicy().digest(voters[::-1])
     assert VotePolicy().digest(voters) == "0c5c6a682a2821d52442e68a8f61be9465aad18afaeccc3f8107c96da5cfe5ff"
+
+
+def test_a_calibration_of_another_model_is_refused() -> None:
+    with pytest.raises(ConfigError, match=r"^calibration of lgbm: it is one of xgb$"):
+        VotePolicy(calibrations={"lgbm": Calibration("d" * 64, "xgb", "a" * 64, PlattCurve(0.0, 1.0))})

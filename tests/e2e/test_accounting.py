@@ -12,9 +12,12 @@ from typing import Any
 
 import numpy as np
 import pytest
+from tests.archive.many import unbroken
 from tests.e2e.harness import NAMES, Engine, decisions, intents, pending, release, stream_length, wait_until
 from tests.e2e.test_service import PAIRS, expected, publish
 
+from quantum_trader.archive.columns import to_table
+from quantum_trader.archive.integrity import broken
 from quantum_trader.bus.books import Books, read_books, recount
 from quantum_trader.bus.client import connect
 from quantum_trader.bus.embedded import EmbeddedServer
@@ -48,6 +51,8 @@ def assert_exact(url: str, total: int) -> Books:
     records = decisions(url)
     keys = [(record.decision.symbol, record.decision.ts_open) for record in records]
     assert len(keys) == len(set(keys)) == total
+    assert unbroken(records)
+    assert broken(to_table(records)) == ()
     with connect(url) as client:
         session = Session(client)
         books, again = read_books(session, NAMES), recount(session, NAMES)

@@ -13,12 +13,13 @@ from pathlib import Path
 import numpy as np
 import pytest
 import redis
-from tests.archive.many import DAY_BARS, NAMES, SYMBOLS, commit, in_order, many_records
+from tests.archive.many import DAY_BARS, NAMES, SYMBOLS, commit, in_order, linked, many_records
 from tests.core.strategies import random_series
 from tests.e2e.harness import wait_until
 
 from quantum_trader.archive.columns import to_records
 from quantum_trader.archive.gather import day_of
+from quantum_trader.archive.integrity import broken
 from quantum_trader.archive.store import read_decisions
 from quantum_trader.bus.client import connect
 from quantum_trader.bus.embedded import EmbeddedServer
@@ -116,10 +117,11 @@ class Writing:
         self._thread.join()
 
     def _write(self) -> None:
+        heads: dict[str, str] = {}
         with connect(self._url) as client:
             while not self._stop.wait(0.1):
                 bar = len(self.records) // len(SYMBOLS)
-                new = many_records(range(bar, bar + 4))
+                new = linked(many_records(range(bar, bar + 4)), heads)
                 assert commit(client, new) == len(new)
                 self.records += new
 
@@ -166,6 +168,7 @@ def test_once_says_what_it_did_and_gates_read_it(server, client, tmp_path) -> No
     again = once(server.url, tmp_path / "archive")
     assert (again.returncode, again.stdout[:20]) == (0, "decisions: 0 kept, 0")
     assert kept(tmp_path / "archive") == in_order(records)
+    assert broken(read_decisions(tmp_path / "archive" / "decisions")) == ()
     bars = {symbol: random_series(2 * DAY_BARS + 20, i, symbol=symbol) for i, symbol in enumerate(SYMBOLS)}
     write_bars(tmp_path / "bars.parquet", bars)
     arguments = ["--decisions", str(tmp_path / "archive" / "decisions"), "--bars", str(tmp_path / "bars.parquet")]

@@ -32,6 +32,13 @@ def test_demo_tells_the_whole_story(tmp_path: Path) -> None:
     for gate in ("Diversity", "Spread", "Correlation", "Calibration"):
         assert gate in shown
     assert "contract only" in shown
+    gallery = shown.partition("Would they be promoted?")[2]
+    for rogue in ("copy-ensemble", "follower", "overconfident", "full-leak", "missing", "flipped"):
+        # Long descriptions wrap; a model's row is the first line that begins with its name.
+        line = next(line for line in gallery.splitlines() if line.split()[:1] == [rogue])
+        assert "promotes after" in line
+        assert "REJECT" in line or "HOLD" in line
+    assert "PROMOTE after" in next(line for line in gallery.splitlines() if line.split()[:1] == ["good"])
     (run,) = (tmp_path / "demo").iterdir()
     html = (run / "report.html").read_text()
     assert "contract only" in html

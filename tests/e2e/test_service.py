@@ -5,8 +5,13 @@ from pathlib import Path
 
 import numpy as np
 import pytest
+from msgspec import UNSET
+from tests.archive.many import unbroken
+from tests.artefacts import make_calibration
 from tests.e2e.harness import NAMES, Engine, decisions, intents, pending, release, stream_length, wait_until
 
+from quantum_trader.archive.columns import to_table
+from quantum_trader.archive.integrity import broken
 from quantum_trader.bus.client import connect
 from quantum_trader.bus.embedded import EmbeddedServer
 from quantum_trader.bus.writer import BarWriter
@@ -18,6 +23,7 @@ from quantum_trader.engine.replay import ReplayModel, replay
 from quantum_trader.market.files import read_bars
 from quantum_trader.market.merge import in_time_order
 from quantum_trader.market.simulator import simulate
+from quantum_trader.models.calibration import load_calibration
 
 PAIRS = ["BTC/USDT", "ETH/USDT", "SOL/USDT"]
 
@@ -31,12 +37,18 @@ def publish(url: str, series: dict[str, BarSeries]) -> int:
         client.close()
 
 
-def replayed(series: dict[str, BarSeries], models: Path, shadows: frozenset[str] = frozenset({"patchtst"})):
+def replayed(
+    series: dict[str, BarSeries],
+    models: Path,
+    shadows: frozenset[str] = frozenset({"patchtst"}),
+    policy: VotePolicy | None = None,
+):
     cast = [
         ReplayModel(model, next(models.glob(f"{model}_v*")), Role.SHADOW if model in shadows else Role.VOTER)
         for model in MODELS
     ]
-    records = [r for part in replay(series, "5m", cast, VotePolicy(), workers=2) for r in part]
+    records = [r for part in replay(series, "5m", cast, policy or VotePolicy(), workers=2) for r in part]
+    assert broken(to_table(records)) == ()
     return sorted(records, key=lambda r: (r.decision.ts_open, r.decision.symbol))
 
 
@@ -63,6 +75,7 @@ def test_service_decides_every_bar_and_equals_the_replay_byte_for_byte(server, t
     wait_until(lambda: stream_length(server.url, NAMES.decisions) >= expected(series))
     assert engine.stop() == 0, engine.log
     records = in_order(decisions(server.url))
+    assert broken(to_table(records)) == ()
     offline = replayed(series, tmp_path / "models")
     assert [canonical(r.decision) for r in records] == [canonical(r.decision) for r in offline]
     assert pending(server.url) == 0
@@ -78,6 +91,38 @@ def test_service_decides_every_bar_and_equals_the_replay_byte_for_byte(server, t
     assert any(message.startswith("[TELEMETRY] Publishing trade.intent: ") for message in messages)
     shadow_lines = [message for message in messages if message.startswith("[SHADOW] PatchTST | ")]
     assert 3 <= len(shadow_lines) < expected(series) / 3, "one line a symbol in 30 s"
+
+
+def test_service_votes_calibrated_as_the_replay_does_and_refuses_another_artefacts_calibration(server, tmp_path):
+    series = simulate(WINDOW + 60, 7, PAIRS)
+    env_file = release(tmp_path)
+    xgb, lgbm, patchtst = (next((tmp_path / "models").glob(f"{model}_v*")) for model in ("xgb", "lgbm", "patchtst"))
+    reference = make_calibration(tmp_path / "x.calibration.json", xgb)
+    publish(server.url, series)
+    # The shadow's counts for nothing, whatever it is.
+    engine = Engine(env_file, server.url, PAIRS, XGB_CALIBRATION=reference, PATCHTST_CALIBRATION="nonsense")
+    wait_until(lambda: stream_length(server.url, NAMES.decisions) >= expected(series))
+    assert engine.stop() == 0, engine.log
+    records = in_order(decisions(server.url))
+    policy = VotePolicy(calibrations={"xgb": load_calibration(reference)})
+    offline = replayed(series, tmp_path / "models", policy=policy)
+    assert [canonical(r.decision) for r in records] == [canonical(r.decision) for r in offline]
+    assert all(r.decision.votes["xgb"].p_calibrated is not UNSET for r in records)
+    assert all(r.shadows["patchtst"].p_calibrated is UNSET for r in records)
+    assert f"calibration of xgb is {policy.calibrations['xgb'].digest[:16]}" in engine.log
+    assert "calibration of patchtst: it does not vote" in engine.log
+    foreign = make_calibration(tmp_path / "l.calibration.json", lgbm)
+    for wrong, why in {
+        f"{tmp_path / 'none'}@{'a' * 64}": "none is missing",
+        reference.partition("@")[0]: "expected FILE@DIGEST",
+        foreign: "it is one of lgbm",
+        make_calibration(tmp_path / "p.calibration.json", patchtst, model="xgb"): "it belongs to artefact",
+    }.items():
+        refused = Engine(env_file, server.url, PAIRS, XGB_CALIBRATION=wrong)
+        assert refused.process.wait(60) == 1
+        assert "Traceback" not in refused.log
+        assert refused.log.count("XGBoost is meant to vote calibrated and cannot: calibration ") == 1
+        assert why in refused.log
 
 
 @pytest.mark.slow
@@ -101,6 +146,7 @@ def test_kill_9_at_50_random_points_leaves_every_decision_exactly_once(server, t
     wait_until(lambda: stream_length(server.url, NAMES.decisions) >= total)
     assert engine.stop() == 0, engine.log
     records = decisions(server.url)
+    assert unbroken(records)
     keys = [(r.decision.symbol, r.decision.ts_open) for r in records]
     assert len(keys) == len(set(keys)) == total
     offline = replayed(series, tmp_path / "models")

@@ -88,6 +88,27 @@ def test_an_alarm_is_logged_counted_and_published_once_and_once_when_it_is_over(
     assert b'quantum_alarms{name="voter-abstains"} 0.0' in generate_latest(metrics.registry)
 
 
+def test_who_speaks_now_is_shown_and_published_and_the_alarm_of_who_went_is_over(
+    client: redis.Redis, metrics: Metrics
+) -> None:
+    watching = oversight(client, metrics)
+    for number in range(6):
+        watching.committed(group(number, silent=True))
+    now = Running("0", "f", "q", {}, {"xgb": "b"})
+    watching.recast(now, {}, {"xgb": {"change": "demoted", "artefact": "b"}}, NOW_US)
+    watching.committed(group(6))
+    found = [decode_lifecycle(fields) for _, fields in client.xrange(NAMES.lifecycle)]
+    assert [event.detail for event in found if event.kind == "recast"] == [
+        {"model": "xgb", "change": "demoted", "artefact": "b"}
+    ]
+    assert found[-1].detail["state"] == "cleared"
+    page = generate_latest(metrics.registry)
+    assert b'quantum_model_info{artefact="b",model="xgb",role="shadow"} 1.0' in page
+    assert b'role="voter"} 1.0' not in page.split(b"# HELP quantum_model_info")[1]
+    assert b'quantum_engine_info{features="f",policy="q",version="0"} 1.0' in page
+    assert b'quantum_predictions_total{model="xgb",role="shadow",status="ok"} 0.0' in page
+
+
 def test_what_was_decided_before_is_not_watched_again(client: redis.Redis, metrics: Metrics) -> None:
     watching = oversight(client, metrics)
     for number in range(6):

@@ -54,6 +54,12 @@ def test_both_listeners_hear_the_same(manager: socket.socket) -> None:
     assert vitals.hindrances(now) == []
     assert heard(manager) == ["STATUS=deciding"]
 
+    pulse.reloading()
+    assert heard(manager) == ["RELOADING=1\nMONOTONIC_USEC=140000000"]
+    assert vitals.hindrances(now) == []
+    pulse.reloaded()
+    assert heard(manager) == ["READY=1\nSTATUS=deciding"]
+
     pulse.stopping()
     assert vitals.hindrances(now) == ["stopping"]
     assert heard(manager) == ["STOPPING=1"]

@@ -72,7 +72,14 @@ def rings() -> Iterator[Rings]:
 
 
 def processes() -> list[psutil.Process]:
-    return [p for p in psutil.Process().children(recursive=True) if "shadow_worker" in " ".join(p.cmdline())]
+    return [p for p in psutil.Process().children(recursive=True) if "shadow_worker" in command_of(p)]
+
+
+def command_of(process: psutil.Process) -> str:
+    try:
+        return " ".join(process.cmdline())
+    except psutil.NoSuchProcess:  # gone, or ended and not waited for yet
+        return ""
 
 
 def process_of(_: ShadowRing) -> psutil.Process:
@@ -424,3 +431,64 @@ class TestAProcessThatDoesNotKeepToTheProtocol:
             time.sleep(0.01)
         ring.submit(1, batch)
         assert ring.collect(1, 5)["patchtst"].statuses == (Status.MISSING,) * 5
+
+
+class TestASuccessor:
+    def test_follows_when_it_has_greeted_and_no_batch_is_without_an_answer(
+        self, tmp_path: Path, spec: ShadowSpec, batch: FeatureBatch, rings: Rings
+    ) -> None:
+        ring = rings([spec])
+        assert ring.wait_ready(30)
+        (first,) = processes()
+        later = spec_of(tmp_path, seed=5)
+        ring.admit(ring.prepare(later))
+        said: list[str] = []
+        number, followed = 0, list[ShadowSpec]()
+        while not followed:
+            number += 1
+            followed = ring.turn()
+            ring.submit(number, batch)
+            output = ring.collect(number, 5)["patchtst"]
+            assert output.statuses == (Status.OK,) * 5, output.reasons
+            said.append(output.artefact)
+        assert [spec.model for spec in followed] == ["patchtst"]
+        assert said == [spec.digest] * (number - 1) + [later.digest]
+        assert ring.states()["patchtst"].restarts == 0
+        first.wait(30)
+        assert len(processes()) == 1
+
+    def test_of_one_that_answers_no_more_follows_at_once(
+        self, tmp_path: Path, batch: FeatureBatch, rings: Rings
+    ) -> None:
+        gone = ShadowSpec("patchtst", tmp_path / "gone", "", "model.onnx is missing", loadable=False)
+        ring = rings([gone])
+        later = spec_of(tmp_path, seed=5)
+        ring.admit(ring.prepare(later))
+        assert ring.turn() == [later]
+        ring.submit(1, batch)
+        output = ring.collect(1, 5)["patchtst"]
+        assert output.statuses == (Status.MISSING,) * 5
+        assert cause_of(output.reasons[0]) == Cause.STARTING
+        assert output.artefact == later.digest
+        assert ring.wait_ready(30)
+
+    def test_that_is_followed_before_it_came_leaves_no_process(
+        self, tmp_path: Path, spec: ShadowSpec, rings: Rings
+    ) -> None:
+        ring = rings([spec])
+        assert ring.wait_ready(30)
+        specs = [spec_of(tmp_path, seed=seed) for seed in range(5, 8)]
+        for later in specs:
+            ring.admit(ring.prepare(later))
+        end = time.monotonic() + 30
+        followed: list[ShadowSpec] = []
+        while not followed or len(processes()) > 1:
+            assert time.monotonic() < end
+            followed += ring.turn()
+            time.sleep(0.005)
+        assert followed == specs[-1:]
+        ring.dismiss("patchtst")
+        while processes():
+            assert time.monotonic() < end
+            time.sleep(0.005)
+        assert ring.states() == {}

@@ -145,3 +145,29 @@ def test_a_sample_may_end_before_its_prices(small: Any) -> None:
     rows = small.bar < 100
     cut = replace(small.panel(), voter_p=small.voter_p[rows], voter_action=small.voter_action[rows])
     assert cut.faults(early) == ()
+
+
+def test_stated_outcomes_are_compared_only_where_this_panel_has_prices(world: Make) -> None:
+    w = world(bars=200, symbols=2)
+    prices = np.vstack([w.log_price, np.full((13, 2), np.nan)])
+    moves = prices[w.bar + 13, w.symbol] - prices[w.bar + 1, w.symbol]
+    sample = Sample.of(w.bar, w.symbol, w.p_up, w.action, w.ensemble, forward=moves, bars=200)
+    late = Panel.of(w.bar, w.symbol, w.voter_p, w.voter_action, w.log_price[100:], first=100)
+    assert late.faults(sample) == ()
+
+
+def test_a_price_that_stood_still_is_a_fall_and_no_contradiction(world: Make) -> None:
+    w = world(bars=60, symbols=1)
+    still = Panel.of(w.bar, w.symbol, w.voter_p, w.voter_action, np.zeros((60, 1)))
+    known = w.bar + 13 < 60
+    sample = Sample.of(w.bar, w.symbol, w.p_up, w.action, w.ensemble, outcome=np.where(known, 0, np.nan), bars=60)
+    assert still.faults(sample) == ()
+    risen = Sample.of(w.bar, w.symbol, w.p_up, w.action, w.ensemble, outcome=np.where(known, 1, np.nan), bars=60)
+    assert still.faults(risen) == ("47 outcomes are not those of the prices, the first at bar 0",)
+
+
+def test_fourteen_bars_are_enough_for_one_outcome() -> None:
+    found = forward(np.arange(14.0)[:, None], 1)
+    assert found[0, 0] == 12.0
+    assert np.isnan(found[1:]).all()
+    assert np.isnan(forward(np.arange(13.0)[:, None], 1)).all()

@@ -11,6 +11,9 @@ from hypothesis import strategies as st
 
 from quantum_trader.gates.clustered import share
 from quantum_trader.gates.degenerate import measure_outputs
+from quantum_trader.gates.judge import judge
+from quantum_trader.gates.result import GateState
+from quantum_trader.gates.sample import CYCLE
 from quantum_trader.gates.track import shares, whole_cycles
 from quantum_trader.gates.trial import Trial
 from quantum_trader.gates.veto_sums import Hits, Repetition, correlations
@@ -21,6 +24,7 @@ from quantum_trader.gates.vetoes import (
     LEAK,
     REDUNDANT,
     VETOES,
+    homogeneity,
     leak,
     veto_tracks,
     within_share,
@@ -228,6 +232,8 @@ def test_shares_are_clustered_by_cycle(rows: list[tuple[int, bool]]) -> None:
         # Rounding of about 1e-16 has a root of 1e-8.
         assert found.se[end] == pytest.approx(plain.se, nan_ok=True, abs=1e-7)
         assert found.cycles[end] == plain.clusters
+        if plain.se > 1e-6:
+            assert found.n_effective[end] == pytest.approx(plain.n_effective, rel=1e-5)
 
 
 def test_a_cycles_late_outcomes_are_not_known_at_its_end() -> None:
@@ -236,3 +242,51 @@ def test_a_cycles_late_outcomes_are_not_known_at_its_end() -> None:
     assert found.value.tolist() == [1 / 2, (1 + 5 + 2) / (2 + 5 + 4)]
     assert found.n.tolist() == [2, 11]
     assert math.isnan(shares(np.array([0]), np.array([0])).value[0])
+
+
+def test_correlations_of_very_many_events_are_seen() -> None:
+    # What counts as no variance does not grow with the number of events.
+    n = 1e8
+    assert correlations(np.array([[n, 0.0, 0.0, n, n, n / 2]])).tolist() == [0.5]
+    assert correlations(np.array([[n, n, 0.0, n * (1 + 1e-13), n, 0.0]])).tolist() == [0.0]
+
+
+def test_thresholds_pass_at_exactly_their_value(world: Callable[..., Any]) -> None:
+    w = world(bars=CYCLE * 20, symbols=2)
+
+    def line(p: Any, name: str) -> Any:
+        verdict = judge(w.with_model(p).sample(), w.panel())
+        assert verdict.whole is not None
+        return next(check for check in verdict.whole.checks if check.name == name)
+
+    # One bar in twenty without an output: 95 %. One event less is too few.
+    missing = np.where(w.bar % 20 == 0, np.nan, w.p_up)
+    assert line(missing, COVERAGE).state is GateState.PASS
+    fewer = missing.copy()
+    fewer[43] = np.nan
+    assert line(fewer, COVERAGE).state is GateState.FAIL
+    # One in ten of the last 200 outputs the same: 10 %. One more is too common.
+    p = np.where(np.round(w.p_up, 4) == 0.6, 0.61234, w.p_up)
+    p[-200::10] = 0.6
+    same = line(p, DEGENERATE)
+    assert (same.state, same.value, same.n) == (GateState.PASS, 0.1, 200)
+    p[-5] = 0.6
+    assert line(p, DEGENERATE).state is GateState.FAIL
+
+
+def test_a_cycle_of_one_event_is_a_cycle(base: Any) -> None:
+    lonely = (base.bar // CYCLE != 10) | ((base.bar == 10 * CYCLE) & (base.symbol == 0))
+    found = {track.name: track.line(39, 1000).cycles for track in tracks(base.take(np.flatnonzero(lonely)))}
+    assert (found[REDUNDANT], found[COVERAGE], found[DEGENERATE]) == (40, 40, 40)
+
+
+def test_four_cycles_are_enough_for_an_error_and_three_are_not() -> None:
+    found = homogeneity(np.array([0.5, 0.1, 0.3, 0.3]), np.array([4.0, 4.0, 4.0, 3.0]))
+    assert found[:3] == pytest.approx(np.arctanh([0.5, 0.1, 0.3]) - np.arctanh(0.3))
+    assert math.isnan(found[3])
+
+
+def test_what_is_counted_in_standard_errors_has_one(base: Any) -> None:
+    found = {track.name: track.line(39, 1000).se for track in tracks(base)}
+    assert found[HOMOGENEOUS] == 1.0
+    assert 0 < found[COVERAGE] + found[REDUNDANT] < 0.2

@@ -121,3 +121,82 @@ def test_retries_of_a_lineage_share_alpha() -> None:
     assert policy.alpha_of(None) == 0.01
     with pytest.raises(ConfigError, match="lineage version 0"):
         policy.alpha_of(0)
+
+
+def refusal(section: Any, values: dict[str, Any]) -> str:
+    try:
+        section.from_mapping(values)
+    except ConfigError as error:
+        return str(error)
+    return ""
+
+
+RANGES: dict[Any, dict[str, tuple[float, float]]] = {
+    VetoPolicy: {
+        "coverage_min": (0.0, 1.0),
+        "recent_events": (1, 100_000),
+        "distinct_min": (1, 10_001),
+        "top_share_max": (0.0, 1.0),
+        "streak_max": (1, 10**9),
+        "within_share_min": (0.0, 1.0),
+        "correlation_max": (0.0, 1.0),
+        "homogeneity_z": (0.0, 100.0),
+        "homogeneity_cycles": (4, 10**9),
+        "leak_cycles": (2, 10**9),
+        "leak_hit_rate": (0.5, 1.0),
+        "leak_se": (0.0, 100.0),
+        "leak_delay_z": (0.0, 100.0),
+        "leak_edge_share": (0.0, 1.0),
+    },
+    EvidencePolicy: {
+        "alpha": (1e-9, 0.2),
+        "optimal_blocks": (1e-3, 1e9),
+        "refit_bars": (1, 1_000_000),
+        "ridge": (1e-6, 1e9),
+        "residual_events": (1, 10**9),
+        "residual_min": (1e-9, 10.0),
+        "q_clip": (0.1, 100.0),
+        "q_min": (0.0, 1.0),
+        "half_life": (1.0, 1e6),
+        "volatility_weight": (1.0, 1e6),
+        "z_clip": (0.1, 100.0),
+        "block_bars": (1, 1_000_000),
+        "burn_blocks": (1, 1_000_000),
+    },
+    DeploymentPolicy: {
+        "recalibration_events": (1, 10**9),
+        "recalibration_ridge": (0.0, 1e9),
+        "prediction_min": (0.0, 0.5),
+        "gain_fail_z": (-100.0, 0.0),
+        "pnl_z": (-100.0, 0.0),
+        "cost": (0.0, 1.0),
+        "slice_alpha": (1e-9, 0.5),
+        "regime_cycles": (3, 10**9),
+        "recent_blocks": (1, 10**9),
+        "recent_share": (0.0, 1.0),
+        "recent_z": (0.0, 100.0),
+        "recent_fail_z": (-100.0, 0.0),
+    },
+    WatchPolicy: {
+        "drift_share": (1e-6, 1.0),
+        "alarm_odds": (1.0 + 1e-9, 1e12),
+        "shift_p": (0.0, 1.0),
+        "shift_psi": (0.0, 100.0),
+        "guard_z": (0.0, 100.0),
+        "guard_slack": (0.0, 1.0),
+        "latency_ratio": (1.0, 1e6),
+        "bars": (1, 10**9),
+    },
+}
+"""As they were when thresholds were first recorded: what was allowed then may be recorded anywhere."""
+
+
+@pytest.mark.parametrize(("section", "name"), [(section, name) for section, names in RANGES.items() for name in names])
+def test_a_range_holds_both_its_ends_and_nothing_beyond(section: Any, name: str) -> None:
+    assert set(RANGES[section]) == {field.name for field in dataclasses.fields(section)}
+    for end, sign in zip(RANGES[section][name], (-1, 1), strict=True):
+        step = 1 if isinstance(getattr(section(), name), int) else 1e-9 * max(1e-3, abs(end))
+        # Another rule, that two thresholds must be in order, may refuse what the range allows.
+        assert "expected" not in refusal(section, {name: end})
+        with pytest.raises(ConfigError, match=rf"\.{name} = .*, expected"):
+            section.from_mapping({name: end + sign * step})

@@ -7,7 +7,7 @@ from quantum_trader.release.ledger import Head, head, read_entries, verify, voti
 from quantum_trader.release.ledger_entries import KINDS, render
 
 LEDGER = Path(__file__).parents[1] / "golden" / "ledger" / "ledger.jsonl"
-HEAD = Head(12, "ec8246370a659649517e0b347f29b4371aef9b858a4dfa9907173e2eb3e34fb7")
+HEAD = Head(13, "e893f26581b82bb1b26e9329e9bd6f63a5b15779e694f4021ff32c2c1be61248")
 XGB, LGBM, OLD, NEW = "ab" * 32, "cd" * 32, "01" * 32, "02" * 32
 
 

@@ -9,8 +9,9 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from quantum_trader.archive.columns import to_records
+from quantum_trader.archive.store import in_order
 from quantum_trader.report.flips import COST, POINTS, counterfactual, thinned
-from quantum_trader.report.frame import Frame, ordered
+from quantum_trader.report.frame import Frame
 
 ACTIONS = {"SELL": -1, "HOLD": 0, "BUY": 1}
 
@@ -32,7 +33,7 @@ def by_hand(record: Any, shadow: str, weight: float) -> tuple[str, int]:
 @pytest.mark.parametrize(("quorum", "weight"), [(1, 0.2), (2, 0.2), (3, 0.35)])
 def test_flips_are_those_of_a_vote_by_hand(worlds: Callable[..., Any], quorum: int, weight: float) -> None:
     world = worlds({"BTCUSDT": 100.0, "ETHUSDT": 50.0}, decisions=200, missing=0.1, min_consensus=quorum)
-    table = ordered(world.table)
+    table = in_order(world.table)
     frame = Frame.of(table, world.bars)
     flips = counterfactual(frame, "patchtst", weight)
     assert flips is not None
@@ -65,13 +66,13 @@ def test_flips_are_those_of_a_vote_by_hand(worlds: Callable[..., Any], quorum: i
 
 def test_a_silent_shadow_flips_nothing(worlds: Callable[..., Any]) -> None:
     world = worlds({"BTCUSDT": 100.0}, decisions=100, missing=1.0)
-    flips = counterfactual(Frame.of(ordered(world.table), world.bars), "patchtst", 0.2)
+    flips = counterfactual(Frame.of(in_order(world.table), world.bars), "patchtst", 0.2)
     assert flips is not None
     assert (flips.flipped, flips.settled, flips.total, len(flips.curve.ts)) == (0, 0, 0.0, 0)
 
 
 def test_a_voter_has_no_counterfactual(world: Any) -> None:
-    assert counterfactual(Frame.of(ordered(world.table), world.bars), "xgb", 0.25) is None
+    assert counterfactual(Frame.of(in_order(world.table), world.bars), "xgb", 0.25) is None
 
 
 @given(st.lists(st.floats(-1, 1), max_size=2000))

@@ -7,12 +7,14 @@ import numpy as np
 import pyarrow as pa
 import pytest
 
+from quantum_trader.archive.case import case_of, judge_case
 from quantum_trader.archive.columns import SCHEMA
 from quantum_trader.archive.join import samples
 from quantum_trader.core.errors import ConfigError
-from quantum_trader.gates.policy import LEGACY
+from quantum_trader.gates.policy import LEGACY, ContractPolicy
 from quantum_trader.gates.summary import describe
 from quantum_trader.gates.verdict import VerdictState, judge_contract
+from quantum_trader.gates.whole_policy import Policy
 from quantum_trader.report.model import build_report, shadow_of
 
 
@@ -22,7 +24,9 @@ def report(world: Any, judged: str | None = "patchtst", **options: Any) -> Any:
 
 def test_numbers_are_those_of_the_gates(world: Any) -> None:
     data, sample = report(world), samples(world.table, world.bars)
-    assert data.verdict.to_dict() == judge_contract(sample["patchtst"]).to_dict()
+    case = case_of(world.table, world.bars, "patchtst", 0.2)
+    assert data.verdict.to_dict() == judge_case(case).to_dict()
+    assert data.verdict.whole is not None
     assert data.headline == data.verdict.summary
     assert {m.name: m.summary.to_dict() for m in data.models} == {k: describe(s).to_dict() for k, s in sample.items()}
     matrix = data.charts.agreement
@@ -40,6 +44,8 @@ def test_every_decision_is_counted_once_for_every_model(world: Any) -> None:
 
 def test_the_policy_and_a_given_verdict_are_used(world: Any) -> None:
     assert report(world, policy=LEGACY).verdict.scope == "contract only, plain rule"
+    stricter = Policy(name="stricter", contract=ContractPolicy(agreement_min=0.99))
+    assert report(world, policy=stricter).verdict.whole.policy is stricter
     given = judge_contract(samples(world.table, world.bars)["xgb"])
     assert report(world, verdict=given).verdict is given
 
@@ -123,3 +129,28 @@ def test_decisions_without_bars_are_an_error_that_names_the_symbol(world: Any) -
 
 def test_the_shadow_is_found(world: Any) -> None:
     assert shadow_of(world.table) == "patchtst"
+
+
+def test_a_voter_is_judged_by_the_contract_alone(world: Any) -> None:
+    data = report(world, "xgb")
+    assert (data.verdict.scope, data.verdict.whole, data.charts.flips) == ("contract only", None, None)
+    assert data.charts.whole.evidence is None
+
+
+def test_the_whole_view_is_of_the_same_events(world: Any) -> None:
+    data = report(world)
+    view, sample = data.charts.whole, samples(world.table, world.bars)["patchtst"]
+    whole = data.verdict.whole
+    assert view.evidence.log_e.tolist() == list(whole.log_e)
+    assert view.evidence.ts[0] == data.ts_first + 49 * data.bar_ms
+    valid = sample.valid
+    assert view.confusion.sum() == valid.sum() == sum(line.valid for line in view.symbols)
+    for row, action in enumerate((-1, 0, 1)):
+        for place, other in enumerate((-1, 0, 1)):
+            both = valid & (sample.action == action) & (sample.ensemble == other)
+            assert view.confusion[row, place] == both.sum()
+    assert [line.gain for line in view.symbols] == list(whole.slices.symbols)
+    assert view.regimes == whole.slices.regimes
+    assert view.before.n == view.after.n == view.recalibrated.n > 0
+    worst = min(line.z for line in whole.slices.symbols)
+    assert worst == next(check.value for check in whole.checks if check.name == "By Symbol")

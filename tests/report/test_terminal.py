@@ -50,7 +50,7 @@ def test_it_fits_100_columns_without_colour(data: Any) -> None:
 
 def test_every_number_of_the_gates_is_there(data: Any) -> None:
     text = printed(data)
-    for gate in data.verdict.gates:
+    for gate in (*data.verdict.gates, *data.verdict.whole.checks):
         line = next(line for line in text.splitlines() if line.startswith(gate.name))
         for part in (gate.state.value, words.gate_number(gate), words.gate_threshold(gate), words.gate_sizes(gate)):
             assert part in line
@@ -78,8 +78,27 @@ def test_states_are_coloured_on_a_terminal(data: Any) -> None:
 def test_open_gates_say_what_they_need(worlds: Callable[..., Any]) -> None:
     text = " ".join(printed(report(worlds({"BTCUSDT": 100.0}, decisions=60))).split())
     assert "… HOLD" in text
-    assert text.count("needs about") == 1
-    assert "Action Diversity, Confidence Spread, Shadow Correlation, Calibration: needs about" in text
+    assert "Action Diversity, Confidence Spread, Shadow Correlation, Calibration: Nothing is concluded yet" in text
+
+
+def test_what_blocks_and_why_is_said_once_for_every_line(data: Any) -> None:
+    text = " ".join(printed(data).split())
+    lines = (*data.verdict.gates, *data.verdict.whole.checks)
+    for line in lines:
+        assert text.count(f"{line.name}: {line.reason}") + text.count(f", {line.name}: {line.reason}") >= 1
+    head, _, tail = text.partition("What blocks a promotion")
+    assert head
+    for line in data.verdict.blocking:
+        assert line.name in tail
+
+
+def test_the_plain_rule_stands_beside_the_contract(data: Any) -> None:
+    text = printed(data).partition("Side by side")[2]
+    for name, ours, number, plain, _ in words.side_by_side(data.verdict):
+        row = next(line for line in text.splitlines() if line.startswith(name))
+        assert ours in row
+        assert number in row
+        assert row.count(plain) >= 1
 
 
 def test_brackets_are_printed_as_they_are(worlds: Callable[..., Any]) -> None:

@@ -7,9 +7,10 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
+from quantum_trader.archive.store import in_order
 from quantum_trader.core.bars import BarSeries
 from quantum_trader.gates import scores
-from quantum_trader.report.frame import Frame, ordered
+from quantum_trader.report.frame import Frame
 from quantum_trader.report.views import (
     CONFIDENCE_EDGES,
     agreement_view,
@@ -23,7 +24,7 @@ from quantum_trader.report.views import (
 
 @pytest.fixture(scope="module")
 def frame(world: Any) -> Frame:
-    return Frame.of(ordered(world.table), world.bars)
+    return Frame.of(in_order(world.table), world.bars)
 
 
 @given(st.integers(1, 5000), st.data())

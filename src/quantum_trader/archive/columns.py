@@ -38,7 +38,12 @@ _HEAD: dict[str, pa.DataType] = {
     "input_hash": pa.string(),
     "policy": _TEXT,
     "digest": pa.string(),
+    "chain_prev": pa.binary(32),
+    "chain": pa.binary(32),
 }
+
+LINKS = ("chain_prev", "chain")
+"""Columns of the chain of records (`core.chain`)."""
 
 _MODEL: dict[str, pa.DataType] = {
     "role": _TEXT,
@@ -50,12 +55,25 @@ _MODEL: dict[str, pa.DataType] = {
     "artefact": _TEXT,
     "reason": _TEXT,
     "input_hash": pa.string(),
+    "p_calibrated": pa.float64(),
 }
 
 SCHEMA = pa.schema(
     [*_HEAD.items(), *((f"{model}.{name}", kind) for model in MODELS for name, kind in _MODEL.items())],
-    metadata={"quantum_trader.decisions": "2"},
+    metadata={"quantum_trader.decisions": "3"},
 )
+
+LATER = frozenset([*LINKS, *(f"{model}.p_calibrated" for model in MODELS)])
+"""Columns that files of version 2 lack, all or some; they are null there."""
+
+
+def grown(table: pa.Table, schema: pa.Schema = SCHEMA) -> pa.Table:
+    """A table in a schema's order, with nulls for what it lacks: files of version 2 lack what came later."""
+    if table.schema.names == schema.names:
+        return table
+    there = set(table.schema.names)
+    columns = [table[f.name] if f.name in there else pa.nulls(len(table), f.type) for f in schema]
+    return pa.table(columns, names=schema.names, metadata=table.schema.metadata)
 
 
 def to_table(records: Sequence[DecisionRecord]) -> pa.Table:
@@ -67,6 +85,8 @@ def to_table(records: Sequence[DecisionRecord]) -> pa.Table:
     for action in Action:
         columns[f"score_{action.name.lower()}"] = [d.scores[action.name] for d in decisions]
     columns["digest"] = [hashlib.sha256(canonical(d)).hexdigest() for d in decisions]
+    for name in LINKS:
+        columns[name] = [bytes.fromhex(getattr(record, name)) or None for record in records]
     for model in MODELS:
         rows = [_model_row(record, model) for record in records]
         columns |= {f"{model}.{name}": [row[i] for row in rows] for i, name in enumerate(_MODEL)}
@@ -79,11 +99,22 @@ _ABSENT = (None,) * len(_MODEL)
 def _model_row(record: DecisionRecord, model: str) -> tuple[Any, ...]:
     vote = record.decision.votes.get(model)
     if vote is not None:
-        return ("voter", record.decision.weights[model], *_vote_row(vote), record.reasons.get(model), None)
+        return (
+            "voter",
+            record.decision.weights[model],
+            *_vote_row(vote),
+            record.reasons.get(model),
+            None,
+            _calibrated(vote),
+        )
     shadow = record.shadows.get(model)
     if shadow is None:
         return _ABSENT
-    return ("shadow", None, *_vote_row(shadow), shadow.reason or None, shadow.input_hash or None)
+    return ("shadow", None, *_vote_row(shadow), shadow.reason or None, shadow.input_hash or None, _calibrated(shadow))
+
+
+def _calibrated(vote: ModelVote) -> float | None:
+    return None if vote.p_calibrated is UNSET else vote.p_calibrated
 
 
 def _vote_row(vote: ModelVote) -> tuple[Any, ...]:
@@ -127,15 +158,17 @@ def _record(row: dict[str, Any]) -> DecisionRecord:
     )
     if hashlib.sha256(canonical(decision)).hexdigest() != row["digest"]:
         raise WireError(f"archived decision {row['decision_id']}: its fields do not give its stored digest")
-    return DecisionRecord(decision=decision, shadows=shadows, reasons=reasons, ts_decision=row["ts_decision"])
+    links = {name: (row[name] or b"").hex() for name in LINKS}
+    return DecisionRecord(decision=decision, shadows=shadows, reasons=reasons, ts_decision=row["ts_decision"], **links)
 
 
 def _vote_fields(row: dict[str, Any], model: str) -> dict[str, Any]:
-    p_up = row[f"{model}.p_up"]
+    p_up, p_calibrated = row[f"{model}.p_up"], row[f"{model}.p_calibrated"]
     return {
         "action": Action(row[f"{model}.action"]).name,
         "confidence": row[f"{model}.confidence"],
         "status": row[f"{model}.status"],
         "artefact": row[f"{model}.artefact"],
         "p_up": UNSET if p_up is None else p_up,
+        "p_calibrated": UNSET if p_calibrated is None else p_calibrated,
     }

@@ -29,6 +29,7 @@ from quantum_trader.archive import store
 from quantum_trader.archive.columns import SCHEMA, to_records, to_table
 from quantum_trader.archive.journal import Journal
 from quantum_trader.archive.merge import Merged, merge
+from quantum_trader.core.chain import body
 from quantum_trader.core.decision import DecisionRecord
 from quantum_trader.core.errors import ConfigError, QuantumError
 
@@ -143,7 +144,9 @@ def archivable(records: Sequence[DecisionRecord]) -> tuple[pa.Table, dict[int, s
     """
     try:
         table = to_table(records)
-        if to_records(table) == list(records):
+        back = to_records(table)
+        # By their bytes too: the links speak for bytes.
+        if back == list(records) and [*map(body, back)] == [*map(body, records)]:
             return table, {}
     except _NO_ROW as error:
         if len(records) == 1:

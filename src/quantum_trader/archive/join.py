@@ -1,12 +1,11 @@
-"""Decisions joined with the bars that came later: what gates judge."""
-
-from typing import Any
+"""Decisions joined with the bars that came later: every model's sample. What one verdict reads is in `case`."""
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
+from quantum_trader.archive.codes import codes, column
 from quantum_trader.core.bars import BarSeries
 from quantum_trader.core.errors import ConfigError
 from quantum_trader.core.labels import forward_returns
@@ -24,14 +23,10 @@ def samples(table: pa.Table, bars: dict[str, BarSeries]) -> dict[str, Sample]:
     Raises:
         ConfigError: if there is no decision, or bars and decisions do not match.
     """
-    if not len(table):
-        raise ConfigError("no decisions in the window: there is nothing to judge")
-    symbols = np.asarray(table["symbol"].cast(pa.string()).to_pylist())
-    ts_open = column(table, "ts_open")
-    first, interval = int(ts_open.min()), _interval(table, bars, symbols)
-    forward = outcomes(table, bars)
+    interval = bar_length(table, bars)
+    ts_open, (_, index) = column(table, "ts_open"), codes(table, "symbol")
+    first, forward = int(ts_open.min()), outcomes(table, bars)
     last = max(int(series.ts_open[-1]) for series in bars.values())
-    _, index = np.unique(symbols, return_inverse=True)
     return {
         model: Sample.of(
             bar=(ts_open - first) // interval,
@@ -54,12 +49,18 @@ def roles(table: pa.Table) -> dict[str, set[str]]:
     return {model: names for model, names in values.items() if names}
 
 
-def _interval(table: pa.Table, bars: dict[str, BarSeries], symbols: NDArray[np.str_]) -> int:
-    """Bar length in milliseconds, the same in decisions and bars."""
-    unknown = sorted(set(symbols.tolist()) - set(bars))
+def bar_length(table: pa.Table, bars: dict[str, BarSeries]) -> int:
+    """Bar length in milliseconds, the same in decisions and bars.
+
+    Raises:
+        ConfigError: if there is no decision, one is on a symbol without bars, or the lengths differ.
+    """
+    if not len(table):
+        raise ConfigError("no decisions in the window: there is nothing to judge")
+    unknown = sorted(set(codes(table, "symbol")[0]) - set(bars))
     if unknown:
         raise ConfigError(f"decisions on {unknown[0]}, but the bars hold only {', '.join(sorted(bars)) or 'nothing'}")
-    lengths = set((column(table, "ts_close") - column(table, "ts_open")).tolist())
+    lengths = set(np.unique(column(table, "ts_close") - column(table, "ts_open")).tolist())
     lengths |= {series.interval for series in bars.values()}
     if len(lengths) != 1:
         raise ConfigError(f"decisions and bars have different bar lengths: {sorted(lengths)} ms")
@@ -69,20 +70,13 @@ def _interval(table: pa.Table, bars: dict[str, BarSeries], symbols: NDArray[np.s
 def outcomes(table: pa.Table, bars: dict[str, BarSeries]) -> NDArray[np.float64]:
     """Delayed forward log return of every decision, shape (n,); NaN where its bars have not come or have a hole."""
     out = np.full(len(table), np.nan)
-    ts_open = column(table, "ts_open")
-    symbols = np.asarray(table["symbol"].cast(pa.string()).to_pylist())
-    for symbol, series in bars.items():
-        rows = np.flatnonzero(symbols == symbol)
+    ts_open, (names, index) = column(table, "ts_open"), codes(table, "symbol")
+    for number, symbol in enumerate(names):
+        if symbol not in bars:
+            continue
+        series, rows = bars[symbol], np.flatnonzero(index == number)
         at = np.searchsorted(series.ts_open, ts_open[rows])
         found = at < len(series)
         found[found] &= series.ts_open[at[found]] == ts_open[rows][found]
         out[rows[found]] = forward_returns(series)[at[found]]
     return out
-
-
-def column(table: pa.Table, name: str) -> NDArray[Any]:
-    """A numeric column as an array; nulls become NaN (floats) or 0 (integers)."""
-    values = table[name]
-    missing = np.nan if pa.types.is_floating(values.type) else 0
-    filled: NDArray[Any] = pc.fill_null(values, missing).to_numpy()
-    return filled

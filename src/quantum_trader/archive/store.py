@@ -1,14 +1,16 @@
 """A folder of Parquet files of decisions: written whole or not at all, read as one table."""
 
+from collections.abc import Sequence
 from pathlib import Path
 from types import TracebackType
 from typing import Self
 
+import numpy as np
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
-from quantum_trader.archive.columns import SCHEMA
+from quantum_trader.archive.codes import codes, column
+from quantum_trader.archive.columns import LATER, LINKS, SCHEMA, grown
 from quantum_trader.core.errors import ConfigError, WireError
 
 _MARK = b"quantum_trader.decisions"
@@ -25,7 +27,7 @@ class DecisionFile:
     def __enter__(self) -> Self:
         self.path.parent.mkdir(parents=True, exist_ok=True)
         # Digests and hashes do not repeat: a dictionary of them would only cost time.
-        plain = ("decision_id", "input_hash", "digest")
+        plain = ("decision_id", "input_hash", "digest", *LINKS)
         named = [name for name in SCHEMA.names if not name.endswith(plain)]
         try:
             self._writer = pq.ParquetWriter(
@@ -53,8 +55,17 @@ class DecisionFile:
             self._draft.unlink(missing_ok=True)
 
 
-def read_decisions(folder: Path) -> pa.Table:
+_TEXTS = ("decision_id", "input_hash", "digest", "reason", *LINKS)
+NUMBERS = tuple(name for name in SCHEMA.names if not name.endswith(_TEXTS))
+"""Columns that gates and reports read; the digests of a million decisions are most of their memory."""
+
+
+def read_decisions(folder: Path, columns: Sequence[str] | None = None) -> pa.Table:
     """Every decision below a folder, sorted by time and symbol.
+
+    Args:
+        folder: Of Parquet files.
+        columns: Names in the archive's schema; None reads all of them.
 
     Raises:
         ConfigError: if the folder or any decision in it is missing.
@@ -62,35 +73,53 @@ def read_decisions(folder: Path) -> pa.Table:
     """
     if not folder.is_dir():
         raise ConfigError(f"decisions {folder}: no such folder")
-    tables = [read_file(path) for path in sorted(folder.glob("*.parquet"))]
+    tables = [read_file(path, columns) for path in sorted(folder.glob("*.parquet"))]
     if not tables:
         raise ConfigError(f"decisions {folder}: holds no Parquet file of decisions")
-    table = pa.concat_tables(tables).unify_dictionaries()
-    # Arrow does not sort by dictionary columns: the keys are sorted as plain text.
-    keys = pa.table({"ts_open": table["ts_open"], "symbol": table["symbol"].cast(pa.string())})
-    order = pc.sort_indices(keys, sort_keys=[("ts_open", "ascending"), ("symbol", "ascending")])
-    return table.take(order)
+    return in_order(pa.concat_tables(tables).unify_dictionaries())
 
 
-def read_file(path: Path) -> pa.Table:
-    """The decisions of one file, in the archive's schema.
+def in_order(table: pa.Table) -> pa.Table:
+    """Decisions sorted by time and symbol; a table that is sorted already is not copied."""
+    ts_open, (_, symbol) = column(table, "ts_open"), codes(table, "symbol")
+    step, other = np.diff(ts_open), np.diff(symbol)
+    if bool(((step > 0) | ((step == 0) & (other >= 0))).all()):
+        return table
+    return table.take(pa.array(np.lexsort((symbol, ts_open))))
+
+
+def read_file(path: Path, columns: Sequence[str] | None = None) -> pa.Table:
+    """The decisions of one file, in the archive's schema, or of that the columns named.
 
     Raises:
         WireError: if it is not readable, or does not hold decisions of this version.
     """
     try:
-        table = pq.read_table(path, page_checksum_verification=True)
+        with pq.ParquetFile(path, page_checksum_verification=True) as file:
+            schema = file.schema_arrow
+            problem = _foreign(schema)
+            names = [name for name in columns or SCHEMA.names if name in schema.names]
+            table = None if problem else file.read(names)
     except (pa.ArrowException, OSError, ValueError) as error:
         raise WireError(f"decisions {path}: not readable as Parquet ({_line(error)})") from error
-    if _MARK not in (table.schema.metadata or {}):
-        raise WireError(f"decisions {path}: a Parquet file, but not of decisions")
-    if table.schema.names != SCHEMA.names:
-        differing = sorted(set(table.schema.names) ^ set(SCHEMA.names)) or ["their order"]
-        raise WireError(f"decisions {path}: columns of another version ({', '.join(differing[:3])})")
+    if table is None:
+        raise WireError(f"decisions {path}: {problem}")
+    wanted = SCHEMA if columns is None else pa.schema([SCHEMA.field(name) for name in columns])
     try:
-        return table.cast(SCHEMA)
+        return grown(table, wanted).cast(wanted)
     except pa.ArrowException as error:
         raise WireError(f"decisions {path}: a column of another type ({_line(error)})") from error
+
+
+def _foreign(schema: pa.Schema) -> str:
+    """Why a Parquet file with this schema holds no decisions of this version; empty if it does."""
+    if _MARK not in (schema.metadata or {}):
+        return "a Parquet file, but not of decisions"
+    there = set(schema.names)
+    if schema.names != [name for name in SCHEMA.names if name in there or name not in LATER]:
+        differing = sorted(there ^ set(SCHEMA.names)) or ["their order"]
+        return f"columns of another version ({', '.join(differing[:3])})"
+    return ""
 
 
 def _line(error: Exception) -> str:

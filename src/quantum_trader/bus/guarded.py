@@ -1,7 +1,7 @@
 """Writes that neither a lost reply nor a second writer can double.
 
-- Every write belongs to a *guard*: a key that holds the last position written under it (positions only grow) and the
-  token of the call that wrote it.
+- Every write belongs to a *guard*: a key that holds the last position written under it (positions only grow), the
+  token of the call that wrote it, and where its writes build on one another a *note* that each leaves for the next.
 - A call watches its guards, reads them, and sends what is still to be written together with the new guards as one
   MULTI. All of it happens, or nothing.
 - A write at or below its guard's position was made before and is refused.
@@ -13,8 +13,8 @@
 """
 
 from collections import Counter
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass, replace
 from typing import NamedTuple
 from uuid import uuid4
 
@@ -39,6 +39,9 @@ class Write:
         commands: What to send.
         forget_ms: After how long the guard may vanish, milliseconds; None for never.
         counts: Fields of the writer's hash of counters that grow by one with this write.
+        follow: For a write that builds on the one before it: from that one's note (empty for the first) to the command
+            that goes before the others, and the note for the next. It is asked anew by every try.
+        note: What the write leaves in its guard; comes from `follow`.
     """
 
     guard: str
@@ -46,11 +49,14 @@ class Write:
     commands: tuple[Command, ...]
     forget_ms: int | None = None
     counts: tuple[str, ...] = ()
+    follow: Callable[[bytes], tuple[Command, bytes]] | None = None
+    note: bytes = b""
 
 
 class _Held(NamedTuple):
     position: int
     token: bytes
+    note: bytes
 
 
 class _ContendedError(Exception):
@@ -98,11 +104,12 @@ class GuardedWriter:
             nonlocal planned
             held, fenced_by = self._watch(writes, fence)
             if not any(guard.token == token for guard in held.values()):
-                planned = _plan(writes, held)
+                plan = _plan(writes, held)
+                planned = [write is not None for write in plan]
                 if always or any(planned):
                     if fence is not None:
                         fence.check(fenced_by)
-                    self._exec(doing, [write for write, go in zip(writes, planned, strict=True) if go], always, token)
+                    self._exec(doing, [write for write in plan if write is not None], always, token)
             self._settle()
             return planned
 
@@ -159,15 +166,24 @@ class GuardedWriter:
             raise BusError(f"stream server {where}: written, but its log did not reach the disk in {_WAITAOF_MS} ms")
 
 
-def _plan(writes: Sequence[Write], held: dict[str, _Held]) -> list[bool]:
-    positions = {key: guard.position for key, guard in held.items()}
-    planned = []
+def _plan(writes: Sequence[Write], held: dict[str, _Held]) -> list[Write | None]:
+    """Each write as it is to be made now; None for one that was made before."""
+    last = {key: (guard.position, guard.note) for key, guard in held.items()}
+    plan: list[Write | None] = []
     for write in writes:
-        go = write.guard not in positions or write.position > positions[write.guard]
-        if go:
-            positions[write.guard] = write.position
-        planned.append(go)
-    return planned
+        position, note = last.get(write.guard, (None, b""))
+        if position is not None and write.position <= position:
+            plan.append(None)
+            continue
+        made = write if write.follow is None else _following(write, write.follow(note))
+        last[write.guard] = made.position, made.note
+        plan.append(made)
+    return plan
+
+
+def _following(write: Write, by: tuple[Command, bytes]) -> Write:
+    command, note = by
+    return replace(write, commands=(command, *write.commands), note=note)
 
 
 def _grown(writes: Sequence[Write]) -> Counter[str]:
@@ -180,13 +196,15 @@ def _grown(writes: Sequence[Write]) -> Counter[str]:
 
 
 def _guard_command(write: Write, token: bytes) -> Command:
-    command: Command = ("SET", write.guard, b"%d %s" % (write.position, token))
+    value = b" ".join(filter(None, (b"%d" % write.position, token, write.note)))
+    command: Command = ("SET", write.guard, value)
     return command if write.forget_ms is None else (*command, "PX", write.forget_ms)
 
 
 def _parse(key: str, value: bytes) -> _Held:
-    position, _, token = value.partition(b" ")
+    position, _, rest = value.partition(b" ")
+    token, _, note = rest.partition(b" ")
     try:
-        return _Held(int(position), token)
+        return _Held(int(position), token, note)
     except ValueError:
         raise BusError(f"guard key {key} holds {value[:40]!r}: expected a position and a token") from None

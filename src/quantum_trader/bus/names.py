@@ -45,7 +45,7 @@ class StreamNames:
         return self._guard(f"bar:{symbol}:{timeframe}")
 
     def decision_guard(self, symbol: str, timeframe: str) -> str:
-        """Holds the open time of the last bar decided for a symbol."""
+        """Holds the open time of the last bar decided for a symbol, and the head of its chain of decisions."""
         return self._guard(f"decision:{symbol}:{timeframe}")
 
     def event_guard(self, event_id: str) -> str:

@@ -13,6 +13,7 @@ import msgspec
 
 from quantum_trader.bus.names import BAR, DECISION, INTENT, LIFECYCLE
 from quantum_trader.core.bars import Bar, broken_rule, interval_ms
+from quantum_trader.core.chain import link
 from quantum_trader.core.decision import DecisionRecord, decision_id
 from quantum_trader.core.errors import BarError, ConfigError, WireError
 from quantum_trader.core.intent import encode_payload, iso_micros
@@ -103,6 +104,14 @@ def encode_record(record: DecisionRecord) -> Fields:
     if b"null" in payload:
         _parse(payload, DECISION, _decode_record)
     return _fields(DECISION, payload, name, record.ts_decision * 1000, ENGINE)
+
+
+def behind(fields: Fields, prev: str) -> tuple[Fields, str]:
+    """The entry of a record without links, put behind a link of `core.chain`; and its own link."""
+    content = fields[b"payload"]
+    own = link(prev, content)
+    links = b',"chain_prev":"%s","chain":"%s"}' % (prev.encode(), own.encode())
+    return {**fields, b"payload": content[:-1] + links}, own
 
 
 def decode_record(fields: Mapping[bytes, bytes]) -> DecisionRecord:

@@ -1,6 +1,7 @@
 """Writing bars, decisions with their intents, and lifecycle events: each exactly once."""
 
 import logging
+import re
 import time
 from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import dataclass
@@ -15,8 +16,9 @@ from quantum_trader.bus.lease import Lease
 from quantum_trader.bus.names import StreamNames
 from quantum_trader.bus.session import Command, Session, require_stream
 from quantum_trader.bus.tally import counted
-from quantum_trader.bus.wire import Fields, encode_bar, encode_intent, encode_lifecycle, encode_record
+from quantum_trader.bus.wire import Fields, behind, encode_bar, encode_intent, encode_lifecycle, encode_record
 from quantum_trader.core.bars import WINDOW, Bar, interval_ms
+from quantum_trader.core.chain import GENESIS, unchained
 from quantum_trader.core.decision import DecisionRecord
 from quantum_trader.core.errors import BusError
 
@@ -28,6 +30,7 @@ RETENTION_MS = 8 * 86_400_000
 BARS_PER_MULTI = 500
 _TRIM_EVERY_S = 5.0
 _EVENT_MEMORY_MS = 3_600_000
+_LINK = re.compile(rb"[0-9a-f]{64}")
 
 
 @dataclass(frozen=True, slots=True, kw_only=True)
@@ -130,6 +133,9 @@ class BarWriter(_StreamWriter):
 class DecisionWriter(_StreamWriter):
     """Commits decisions, their intents, their counts and the acknowledgement of their bars as one MULTI.
 
+    Every decision is put behind the one before it of its symbol and timeframe (`core.chain`). The chain's head stands
+    in the guard, so that it goes on over restarts, lost replies and a change of engines.
+
     Args:
         client: From `client.connect`.
         names: Keys.
@@ -188,11 +194,18 @@ class DecisionWriter(_StreamWriter):
 
     def _write(self, record: DecisionRecord, payload: Mapping[str, Any] | None, now_us: int) -> Write:
         decision = record.decision
-        commands = [_xadd(self._names.decisions, encode_record(record))]
-        if payload is not None:
-            commands.append(_xadd(self._names.intents, encode_intent(payload, decision.decision_id, now_us)))
+        fields = encode_record(unchained(record))
         guard = self._names.decision_guard(decision.symbol, decision.timeframe)
-        return Write(guard, decision.ts_open, tuple(commands), counts=counted(record, intent=payload is not None))
+
+        def follow(head: bytes) -> tuple[Command, bytes]:
+            entry, own = behind(fields, _link(guard, head))
+            return _xadd(self._names.decisions, entry), own.encode()
+
+        intents: tuple[Command, ...] = ()
+        if payload is not None:
+            intents = (_xadd(self._names.intents, encode_intent(payload, decision.decision_id, now_us)),)
+        counts = counted(record, intent=payload is not None)
+        return Write(guard, decision.ts_open, intents, counts=counts, follow=follow)
 
 
 class LifecycleWriter(_StreamWriter):
@@ -236,6 +249,15 @@ class _Trimmer:
                 self._session.call(*(("XTRIM", stream, "MINID", "~", oldest) for stream in streams))
         except BusError as error:
             log.warning("%s", error)
+
+
+def _link(guard: str, head: bytes) -> str:
+    """The link that a guard's note names; the chain's beginning where there is no note."""
+    if not head:
+        return GENESIS
+    if not _LINK.fullmatch(head):
+        raise BusError(f"guard key {guard} holds {head[:80]!r} as the chain's head: expected a SHA-256")
+    return head.decode()
 
 
 def _xadd(stream: str, fields: Fields) -> Command:

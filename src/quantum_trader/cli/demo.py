@@ -54,6 +54,7 @@ def demo(
     """
     from rich.console import Console
 
+    from quantum_trader.cli.demo_gallery import show_gallery
     from quantum_trader.clock import now_utc
 
     fault = None if rogue is None else _fault(rogue)
@@ -77,6 +78,7 @@ def demo(
         console.print(f"\ndone in {time.monotonic() - started:.0f} s; the engine's log is {folder / 'engine.log'}")
         return
     _judge(console, service, run, folder, simulated=bars is None, note=note)
+    show_gallery(console, seed)
     console.print(f"\ndone in {time.monotonic() - started:.0f} s")
 
 

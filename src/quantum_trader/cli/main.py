@@ -21,6 +21,8 @@ VERBS = {
     "train": ("quantum_trader.cli.train", "train", "Train models on bars and write artefacts."),
     "models": ("quantum_trader.cli.models", "app", "List, show and import artefacts."),
     "init": ("quantum_trader.cli.run", "init", "Grant the first voters and write the engine's env file."),
+    "register": ("quantum_trader.cli.register", "register", "Write down by what a shadow will be judged."),
+    "audit": ("quantum_trader.cli.audit", "app", "Read and verify the release ledger."),
     "run": ("quantum_trader.cli.run", "run", "Run the engine: bars in, decisions and intents out."),
     "status": ("quantum_trader.cli.status", "status", "Show who runs, the exact accounting, lags and alarms."),
     "feed": ("quantum_trader.cli.feed", "feed", "Write bars to the stream, from a file or an exchange."),
@@ -29,7 +31,13 @@ VERBS = {
     "replay": ("quantum_trader.cli.replay", "replay", "Decide a file of bars without a server, into Parquet."),
     "certify": ("quantum_trader.cli.certify", "certify", "Prove that a faulty shadow changes nothing."),
     "gates": ("quantum_trader.cli.gates", "gates", "Judge a shadow model by the four gates."),
+    "calibrate": ("quantum_trader.cli.calibrate", "calibrate", "Fit what a model's stated probability means."),
+    "rogues": ("quantum_trader.cli.rogues", "rogues", "Measure how often the gates promote what they must not."),
+    "promote": ("quantum_trader.cli.promote", "promote", "Give a shadow its vote, by a verdict that holds."),
+    "weight": ("quantum_trader.cli.promote", "weight", "Change a voter's weight, step by step."),
+    "watch": ("quantum_trader.cli.watch", "watch", "After a promotion: keep it, or demote it at once."),
     "report": ("quantum_trader.cli.gates", "report", "Draw the HTML report of a folder of decisions."),
+    "proof": ("quantum_trader.cli.proof", "app", "Make and check evidence of a deployment."),
     "show-config": ("quantum_trader.cli.run", "show_config", "Print the resolved settings, secrets hidden."),
     "download-data": ("quantum_trader.cli.market", "download_data", "Download bars from an exchange; resumable."),
     "simulate-data": ("quantum_trader.cli.market", "simulate_data", "Make simulated bars from a seed."),
@@ -58,6 +66,9 @@ def build(requested: str | None) -> typer.Typer:
             continue
         found = getattr(importlib.import_module(module), attribute)
         if isinstance(found, typer.Typer):
+            for command in found.registered_commands:
+                if command.callback is not None and not hasattr(command.callback, "__wrapped__"):
+                    command.callback = _interruptible(command.callback)
             app.add_typer(found, name=verb, help=summary)
         else:
             app.command(verb, short_help=summary)(_interruptible(found))

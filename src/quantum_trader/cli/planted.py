@@ -9,13 +9,13 @@ from pathlib import Path
 
 from quantum_trader.bootstrap import run_engine
 from quantum_trader.engine.faults import Fault, program_of
-from quantum_trader.settings import load_settings
+from quantum_trader.settings_source import SettingsSource
 
 
 def main() -> None:
     """Entry point of the process."""
     fault, env_file = Fault(sys.argv[1]), Path(sys.argv[2])
-    sys.exit(not run_engine(load_settings((), env_file), program_of(fault)))
+    sys.exit(not run_engine(SettingsSource((), env_file), program_of(fault)))
 
 
 if __name__ == "__main__":

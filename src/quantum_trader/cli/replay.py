@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Annotated
 import typer
 
 if TYPE_CHECKING:
+    from quantum_trader.core.calibration import Calibration
     from quantum_trader.engine.replay import ReplayModel
 
 
@@ -20,12 +21,13 @@ def replay(
     timerange: Annotated[str, typer.Option(help="Part of the file, such as 20260101-20260201.")] = "",
     pairs: Annotated[str, typer.Option(help="Only these, such as BTC/USDT,ETH/USDT.")] = "",
     min_consensus: Annotated[int, typer.Option(help="Voters that must agree for BUY or SELL.")] = 2,
+    calibration: Annotated[list[str], typer.Option(help="Calibration of a voter, MODEL=FILE@DIGEST.")] = [],  # noqa: B006
     workers: Annotated[int, typer.Option(help="Processes; 0 takes one for every core.")] = 0,
 ) -> None:
     """Decide every bar that has a whole window of 512 bars before it, exactly as the service would.
 
     Every model with an artefact in the folder votes, but those named with --shadow. No ledger is asked: a replay
-    publishes nothing. The same bars, artefacts and weights give the same decisions byte for byte.
+    publishes nothing. The same bars, artefacts, weights and calibrations give the same decisions byte for byte.
     """
     from rich.console import Console
     from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
@@ -42,6 +44,7 @@ def replay(
     wanted = [pair for pair in pairs.split(",") if pair] or None
     series = read_bars(bars, wanted, parse_timerange(timerange) if timerange else None)
     cast = replay_cast(models, shadow)
+    policy = VotePolicy(min_consensus=min_consensus, calibrations=replay_calibrations(cast, calibration))
     total = sum(len(ends) for _, ends in stretches(series))
     timeframe = timeframe_name(next(iter(series.values())).interval)
     columns = (TextColumn("deciding"), BarColumn(), MofNCompleteColumn(), TimeRemainingColumn())
@@ -52,7 +55,7 @@ def replay(
             series,
             timeframe,
             cast,
-            VotePolicy(min_consensus=min_consensus),
+            policy,
             workers=workers or os.cpu_count() or 1,
             progress=lambda n: progress.advance(task, n),
         ):
@@ -61,6 +64,26 @@ def replay(
     roles = ", ".join(f"{item.model} {item.role.value}" for item in cast)
     console.print(f"{total} decisions of {len(series)} symbols ({roles}) in {target}", highlight=False)
     console.print(f"next: quantum gates --decisions {out} --bars {bars}", highlight=False)
+
+
+def replay_calibrations(cast: "list[ReplayModel]", given: list[str]) -> "dict[str, Calibration]":
+    """Calibrations of the voters, by model, from ``MODEL=FILE@DIGEST``.
+
+    Raises:
+        ArtefactError: if one is missing, changed or another artefact's.
+        ConfigError: if it is of a model that does not vote here.
+    """
+    from quantum_trader.core.errors import ConfigError
+    from quantum_trader.core.predictions import Role
+    from quantum_trader.models.artefact import load_artefact
+    from quantum_trader.models.calibration import voters_calibrations
+
+    references = dict(item.partition("=")[::2] for item in given)
+    voters = {item.model: load_artefact(item.path).digest for item in cast if item.role is Role.VOTER}
+    found, idle = voters_calibrations(references, voters)
+    for model, why in idle.items():
+        raise ConfigError(f"--calibration of {model!r}: {why}")
+    return found
 
 
 def replay_cast(models: Path, shadows: list[str]) -> "list[ReplayModel]":

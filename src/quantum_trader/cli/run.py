@@ -32,9 +32,9 @@ def run(config: ConfigFiles = [], env_file: EnvFile = None) -> None:  # noqa: B0
         XGB_MODEL_PATH=models/xgb_v20260110_020000 XGB_SHADOW_ONLY=false
     """
     from quantum_trader.bootstrap import run_engine
-    from quantum_trader.settings import load_settings
+    from quantum_trader.settings_source import SettingsSource
 
-    if not run_engine(load_settings(config, env_file)):
+    if not run_engine(SettingsSource(config, env_file)):
         raise Finish(1)
 
 

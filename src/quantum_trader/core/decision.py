@@ -12,6 +12,7 @@ import numpy as np
 from msgspec import UNSET, UnsetType
 from numpy.typing import NDArray
 
+from quantum_trader.core.calibration import FloatArray, conviction
 from quantum_trader.core.features import SCHEMA
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import Action, ModelOutput, Status, confidence
@@ -27,13 +28,18 @@ _encode = msgspec.json.Encoder().encode
 
 
 class ModelVote(msgspec.Struct, frozen=True, kw_only=True, gc=False):
-    """One model's full prediction; `p_up` is left out where there is none."""
+    """One model's full prediction, as it states it; `p_up` is left out where there is none.
+
+    `p_calibrated` is what the policy's calibration makes of `p_up`, and what the vote's confidence is made of; left out
+    where the policy has none for this artefact.
+    """
 
     action: str
     confidence: float
     status: str
     artefact: str
     p_up: float | UnsetType = UNSET
+    p_calibrated: float | UnsetType = UNSET
 
 
 class ShadowVote(ModelVote, frozen=True, kw_only=True, gc=False):
@@ -72,13 +78,19 @@ class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
     policy: str
 
 
-class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True):
-    """A decision with what stands beside it: the shadows, the reasons of silent voters, the clock."""
+class DecisionRecord(msgspec.Struct, frozen=True, kw_only=True, omit_defaults=True):
+    """A decision with what stands beside it: the shadows, the reasons of silent voters, the clock, the chain's links.
+
+    `chain_prev` and `chain` are links of `core.chain`, 64 hexadecimal characters; whoever writes the record down sets
+    them, and until then they are empty.
+    """
 
     decision: Decision
     shadows: dict[str, ShadowVote]
     reasons: dict[str, str]
     ts_decision: int
+    chain_prev: str = ""
+    chain: str = ""
 
 
 class Occasion(msgspec.Struct, frozen=True):
@@ -115,16 +127,17 @@ def decide(occasion: Occasion, outputs: Mapping[str, ModelOutput], policy: VoteP
     Args:
         occasion: The n symbols and bars.
         outputs: For every voter, in breakdown order, its answers for the n rows.
-        policy: Weights and quorum.
+        policy: Weights, quorum and calibrations.
 
     A voter that is not OK on a row abstains there: it neither counts nor weighs, and it is named with its status.
     """
     names = tuple(outputs)
     n = len(occasion.symbols)
-    actions, sure, present = _stack(outputs, n)
+    calibrated = _calibrated(outputs, policy)
+    actions, sure, present = _stack(outputs, calibrated, n)
     weights = np.array([policy.weights[name] for name in names], dtype=np.float64)
     result = vote(actions, sure, present, weights, policy.min_consensus)
-    votes = zip(*(model_votes(output) for output in outputs.values()), strict=True)
+    votes = zip(*(model_votes(output, calibrated.get(name)) for name, output in outputs.items()), strict=True)
     nominal = {name: policy.weights[name] for name in names}
     digest = policy.digest(names)
     rows = zip(
@@ -162,29 +175,45 @@ def decide(occasion: Occasion, outputs: Mapping[str, ModelOutput], policy: VoteP
     ]
 
 
+def _calibrated(outputs: Mapping[str, ModelOutput], policy: VotePolicy) -> dict[str, FloatArray]:
+    """Calibrated probabilities, shape (n,), of the voters whose very artefact the policy has a calibration for."""
+    return {
+        name: calibration.curve(outputs[name].p_up)
+        for name, calibration in policy.calibrations.items()
+        if name in outputs and outputs[name].artefact == calibration.artefact
+    }
+
+
 def _stack(
-    outputs: Mapping[str, ModelOutput], n: int
+    outputs: Mapping[str, ModelOutput], calibrated: Mapping[str, FloatArray], n: int
 ) -> tuple[NDArray[np.int8], NDArray[np.float64], NDArray[np.bool_]]:
     """Actions, confidences and presence of the voters, each of shape (n, m)."""
     actions = np.zeros((n, len(outputs)), dtype=np.int8)
     sure = np.zeros((n, len(outputs)))
     present = np.zeros((n, len(outputs)), dtype=np.bool_)
-    for m, output in enumerate(outputs.values()):
+    for m, (name, output) in enumerate(outputs.items()):
         actions[:, m] = output.actions
         present[:, m] = [status is Status.OK for status in output.statuses]
-        sure[:, m] = np.where(present[:, m], confidence(output.p_up), 0.0)
+        stated = conviction(calibrated[name], output.actions) if name in calibrated else confidence(output.p_up)
+        sure[:, m] = np.where(present[:, m], stated, 0.0)
     return actions, sure, present
 
 
-def model_votes(output: ModelOutput) -> list[ModelVote]:
-    """One ModelVote a row; a row that is not OK is HOLD at confidence 0 and carries its status."""
+def model_votes(output: ModelOutput, calibrated: FloatArray | None = None) -> list[ModelVote]:
+    """One ModelVote a row; a row that is not OK is HOLD at confidence 0 and carries its status.
+
+    Args:
+        output: Answers of n rows.
+        calibrated: Their calibrated probabilities, shape (n,), where the policy has a calibration.
+    """
     sure = confidence(output.p_up).tolist()
-    rows = zip(output.p_up.tolist(), output.actions.tolist(), sure, output.statuses, strict=True)
+    beside = [UNSET] * len(sure) if calibrated is None else calibrated.tolist()
+    rows = zip(output.p_up.tolist(), output.actions.tolist(), sure, output.statuses, beside, strict=True)
     return [
-        ModelVote(action=_NAMES[action], confidence=c, status="ok", artefact=output.artefact, p_up=p)
+        ModelVote(action=_NAMES[action], confidence=c, status="ok", artefact=output.artefact, p_up=p, p_calibrated=q)
         if status is Status.OK
         else ModelVote(action="HOLD", confidence=0.0, status=status.value, artefact=output.artefact)
-        for p, action, c, status in rows
+        for p, action, c, status, q in rows
     ]
 
 

@@ -64,6 +64,10 @@ class Statistics(Protocol):
         """The nine deciles, ascending."""
 
 
+Identity = tuple[tuple[str, ...], bytes, bytes]
+"""What makes two references equal."""
+
+
 @dataclass(frozen=True)
 class Reference:
     """Training values of the features that a model reads.
@@ -95,7 +99,7 @@ class Reference:
         return cls(names, deciles, np.maximum(np.where(middle > 0.0, middle, std), _NARROWEST))
 
     @property
-    def identity(self) -> tuple[tuple[str, ...], bytes, bytes]:
+    def identity(self) -> Identity:
         """Equal for models of the same training values: one monitor serves them."""
         return self.names, self.deciles.tobytes(), self.widths.tobytes()
 

@@ -31,8 +31,16 @@ class ArtefactError(QuantumError):
     """A model artefact is missing, changed, foreign or does not behave as its manifest says."""
 
 
+class CalibrationError(ArtefactError):
+    """A calibration cannot be fitted, or its file is missing, changed, foreign or no monotone map."""
+
+
 class LedgerError(QuantumError):
     """The release ledger is missing, malformed or contradicts itself."""
+
+
+class ProofError(QuantumError):
+    """A key, a signature or a proof pack does not hold, or evidence cannot be gathered."""
 
 
 class WireError(QuantumError):

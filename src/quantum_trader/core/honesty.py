@@ -17,7 +17,7 @@ alarm that begins for all symbols of a group at once is one alarm, without a sym
 """
 
 from collections import Counter
-from collections.abc import Container, Mapping, Sequence
+from collections.abc import Collection, Container, Mapping, Sequence
 from dataclasses import dataclass
 from typing import NamedTuple
 
@@ -26,7 +26,7 @@ from msgspec import UNSET
 
 from quantum_trader.core.alarms import Alarm, AlarmName
 from quantum_trader.core.decision import DecisionRecord, ModelVote
-from quantum_trader.core.drift import SPAN, DriftMonitor, Reference
+from quantum_trader.core.drift import SPAN, DriftMonitor, Identity, Reference
 from quantum_trader.core.features import Float32Array
 from quantum_trader.core.predictions import Cause, Status, cause_of
 
@@ -97,14 +97,33 @@ class Honesty:
 
     def __init__(self, references: Mapping[str, Reference]) -> None:
         """`references`: by model what its features were in training; a model without has no drift alarm."""
-        alike: dict[object, tuple[list[str], Reference]] = {}
-        for model, reference in references.items():
-            alike.setdefault(reference.identity, ([], reference))[0].append(model)
-        self._drift = [(models, DriftMonitor(reference)) for models, reference in alike.values()]
+        self._drift: dict[Identity, tuple[list[str], DriftMonitor]] = {}
+        self._refer(references)
         self._latches: dict[tuple[AlarmName, str], dict[str, _Latch]] = {}
         self._as_one: dict[tuple[AlarmName, str], Alarm] = {}
         self._inputs: dict[tuple[str, str], dict[str, Input]] = {}
         self._runs: dict[str, dict[str, _Run]] = {}
+
+    def recast(self, references: Mapping[str, Reference], changed: Collection[str]) -> None:
+        """Others speak from now on: what was remembered of the models that changed is forgotten.
+
+        Args:
+            references: As at the start, of everybody who speaks now; who goes on keeps what was seen of it.
+            changed: Models with another role or artefact, and those that are gone.
+        """
+        self._latches = {key: own for key, own in self._latches.items() if key[1] not in changed}
+        self._as_one = {key: alarm for key, alarm in self._as_one.items() if key[1] not in changed}
+        self._inputs = {key: seen for key, seen in self._inputs.items() if key[0] not in changed}
+        self._runs = {model: runs for model, runs in self._runs.items() if model not in changed}
+        self._refer(references)
+
+    def _refer(self, references: Mapping[str, Reference]) -> None:
+        before, self._drift = self._drift, {}
+        for model, reference in references.items():
+            known = reference.identity
+            if known not in self._drift:
+                self._drift[known] = ([], before[known][1] if known in before else DriftMonitor(reference))
+            self._drift[known][0].append(model)
 
     def observe(self, rows: Float32Array, records: Sequence[DecisionRecord]) -> tuple[Alarm, ...]:
         """Take one decided group.
@@ -192,7 +211,7 @@ class Honesty:
     def _watch_drift(self, symbols: Sequence[str], rows: Float32Array) -> None:
         finite = np.isfinite(rows).all(axis=1)
         shown = [symbols[i] for i in np.flatnonzero(finite).tolist()]
-        for models, monitor in self._drift:
+        for models, monitor in self._drift.values():
             found = monitor.observe(shown, rows[finite])
             for model in models:
                 self._note(AlarmName.INPUT_DRIFT, model, DRIFT, shown, found)

@@ -6,6 +6,7 @@ import math
 from collections.abc import Mapping
 from dataclasses import asdict, dataclass, field
 
+from quantum_trader.core.calibration import Calibration
 from quantum_trader.core.errors import ConfigError
 from quantum_trader.core.predictions import DEFAULT_WEIGHTS, MODELS
 
@@ -17,10 +18,12 @@ class VotePolicy:
     Attributes:
         weights: Nominal weight of every model, used where it votes; renormalised over the voters present.
         min_consensus: Voters that must agree for BUY or SELL.
+        calibrations: By model, what its stated probability means; a model without one is taken at its word.
     """
 
     weights: Mapping[str, float] = field(default_factory=lambda: dict(DEFAULT_WEIGHTS))
     min_consensus: int = 2
+    calibrations: Mapping[str, Calibration] = field(default_factory=dict)
 
     def __post_init__(self) -> None:
         for model, weight in self.weights.items():
@@ -30,11 +33,25 @@ class VotePolicy:
                 raise ConfigError(f"weight of {model}: {weight} is not a positive number")
         if self.min_consensus < 1:
             raise ConfigError(f"min_consensus: {self.min_consensus} is not at least 1")
+        for model, calibration in self.calibrations.items():
+            if calibration.model != model:
+                raise ConfigError(f"calibration of {model}: it is one of {calibration.model}")
 
     def digest(self, voters: tuple[str, ...]) -> str:
-        """SHA-256 over what can change a decision: the voters' weights and the quorum. Shadows are left out."""
-        fields = {"weights": {name: self.weights[name] for name in voters}, "min_consensus": self.min_consensus}
-        return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        """SHA-256 over what can change a decision: the voters' weights, calibrations and the quorum, not the shadows'.
+
+        Where no voter has a calibration, the word does not occur: such a policy keeps the digest that it always had.
+        """
+        calibrations = {name: self.calibrations[name].digest for name in voters if name in self.calibrations}
+        return vote_digest({name: self.weights[name] for name in voters}, self.min_consensus, calibrations)
+
+
+def vote_digest(weights: Mapping[str, float], min_consensus: int, calibrations: Mapping[str, str]) -> str:
+    """The digest of a vote's policy from its parts; weights and calibrations' digests of the voters only."""
+    fields: dict[str, object] = {"weights": dict(weights), "min_consensus": min_consensus}
+    if calibrations:
+        fields["calibrations"] = dict(calibrations)
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -46,6 +46,55 @@ class Cast:
     references: Mapping[str, Reference]
 
 
+@dataclass(frozen=True)
+class Seat:
+    """What one configured model would be, before anything of it runs.
+
+    Attributes:
+        spec: How it is configured.
+        role: What it may be.
+        reason: Why; where its artefact cannot be loaded, what is wrong with it.
+        artefact: Verified; None where it cannot be loaded.
+        reference: Its features in training; None where it cannot be loaded.
+    """
+
+    spec: ModelSpec
+    role: Role
+    reason: str
+    artefact: Artefact | None = None
+    reference: Reference | None = None
+
+    @property
+    def digest(self) -> str:
+        """Of its artefact; empty where that cannot be loaded."""
+        return self.artefact.digest if self.artefact is not None else ""
+
+    def as_shadow(self) -> ShadowSpec:
+        """How it runs in shadow."""
+        return ShadowSpec(self.spec.model, self.spec.path, self.digest, self.reason, self.artefact is not None)
+
+
+def seats(specs: Sequence[ModelSpec], granted: Mapping[str, Collection[str]]) -> dict[str, Seat]:
+    """Verify every configured model's artefact and give it its role; in breakdown order, and nothing is started.
+
+    Args:
+        specs: At most one for each model.
+        granted: For every model the digests that hold a grant.
+
+    Raises:
+        ArtefactError: if a model whose flag says that it votes cannot be loaded.
+    """
+    found = {}
+    for spec in sorted(specs, key=lambda spec: MODELS.index(spec.model)):
+        try:
+            found[spec.model] = _seat(spec, granted.get(spec.model, ()))
+        except ArtefactError as error:
+            if asks_for_vote(spec.flag):
+                raise _meant_to_vote(spec, error) from error
+            found[spec.model] = Seat(spec, Role.SHADOW, str(error))
+    return found
+
+
 def load_cast(specs: Sequence[ModelSpec], granted: Mapping[str, Collection[str]]) -> Cast:
     """Load and warm up every configured model.
 
@@ -57,38 +106,51 @@ def load_cast(specs: Sequence[ModelSpec], granted: Mapping[str, Collection[str]]
         ArtefactError: if a model whose flag says that it votes cannot be loaded.
         ConfigError: if no model votes.
     """
-    voters: dict[str, OnnxModel] = {}
-    shadows: list[ShadowSpec] = []
-    reasons: dict[str, str] = {}
-    references: dict[str, Reference] = {}
-    for spec in sorted(specs, key=lambda spec: MODELS.index(spec.model)):
-        try:
-            artefact = load_artefact(spec.path)
-            known = artefact.manifest.schema_known
-            decided = assign_role(
-                spec.model, artefact.digest, granted.get(spec.model, ()), spec.flag, schema_known=known
-            )
-            _check_kind(spec, artefact)
-            references[spec.model] = _reference(artefact)
-            if decided.role is Role.VOTER:
-                voters[spec.model] = _ready(artefact)
-            else:
-                shadows.append(ShadowSpec(spec.model, spec.path, artefact.digest, decided.reason, loadable=True))
-            reasons[spec.model] = f"{decided.role.value}: {decided.reason}"
-        except ArtefactError as error:
-            if asks_for_vote(spec.flag):
-                raise ArtefactError(f"{DISPLAY_NAMES[spec.model]} is meant to vote and cannot: {error}") from error
-            shadows.append(ShadowSpec(spec.model, spec.path, "", str(error), loadable=False))
-            reasons[spec.model] = f"failed: {error}"
+    return cast_of(seats(specs, granted))
+
+
+def cast_of(taken: Mapping[str, Seat]) -> Cast:
+    """Load and warm up everybody who may vote.
+
+    Raises:
+        ArtefactError: if one of them cannot be loaded.
+        ConfigError: if no model votes.
+    """
+    voters = {
+        model: _ready(seat.spec, seat.artefact)
+        for model, seat in taken.items()
+        if seat.role is Role.VOTER and seat.artefact is not None
+    }
+    reasons = {
+        model: f"failed: {seat.reason}" if seat.artefact is None else f"{seat.role.value}: {seat.reason}"
+        for model, seat in taken.items()
+    }
     if not voters:
         detail = "; ".join(f"{model} is {why}" for model, why in reasons.items()) or "no model is configured"
         raise ConfigError(f"no model may vote, so there is nothing to run: {detail}")
+    shadows = [seat.as_shadow() for model, seat in taken.items() if model not in voters]
+    references = {model: seat.reference for model, seat in taken.items() if seat.reference is not None}
     return Cast(voters, shadows, reasons, references)
 
 
-def _ready(artefact: Artefact) -> OnnxModel:
-    model = OnnxModel(artefact)
-    model.warm_up()
+def _seat(spec: ModelSpec, granted: Collection[str]) -> Seat:
+    artefact = load_artefact(spec.path)
+    known = artefact.manifest.schema_known
+    decided = assign_role(spec.model, artefact.digest, granted, spec.flag, schema_known=known)
+    _check_kind(spec, artefact)
+    return Seat(spec, decided.role, decided.reason, artefact, _reference(artefact))
+
+
+def _meant_to_vote(spec: ModelSpec, error: ArtefactError) -> ArtefactError:
+    return ArtefactError(f"{DISPLAY_NAMES[spec.model]} is meant to vote and cannot: {error}")
+
+
+def _ready(spec: ModelSpec, artefact: Artefact) -> OnnxModel:
+    try:
+        model = OnnxModel(artefact)
+        model.warm_up()
+    except ArtefactError as error:
+        raise _meant_to_vote(spec, error) from error
     return model
 
 

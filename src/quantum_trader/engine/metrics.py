@@ -94,15 +94,32 @@ class Metrics:
         # Process-wide in the library: one creation time a series would double the page and tell nobody anything.
         disable_created_metrics()  # type: ignore[no-untyped-call]
         self.registry = CollectorRegistry()
-        self._count(running)
+        self._count()
         self._time()
         self._observe_bus()
         self._declare_alarms()
-        self._describe(running)
+        self._declare_infos()
+        self.recast(running)
         self._standing_keys: set[Key] = set()
         self._pulled = _Pulled()
         self.registry.register(self._pulled)
         ProcessCollector(registry=self.registry)
+
+    def recast(self, running: Running) -> None:
+        """Others are running from now on; what was counted stays."""
+        for role, models in ((_VOTER, running.voters), (_SHADOW, running.shadows)):
+            for model in models:
+                for status in Status:
+                    self._child((_PREDICTION, model, role, status.value))
+        for model in running.shadows:
+            for cause in (Cause.GRACE, Cause.BREAKER):
+                self._child((_MISS, model, _SHADOW, cause.value))
+        self._engine_info.clear()
+        self._engine_info.labels(running.version, running.features, running.policy).set(1)
+        self._model_info.clear()
+        for role, models in ((_VOTER, running.voters), (_SHADOW, running.shadows)):
+            for model, artefact in models.items():
+                self._model_info.labels(model, role, artefact).set(1)
 
     def bars(self, fate: str, n: int = 1) -> None:
         """Count bars that came to an end without a decision of this engine: a word of `FATES`."""
@@ -204,7 +221,7 @@ class Metrics:
             self._children[key] = child
         return child
 
-    def _count(self, running: Running) -> None:
+    def _count(self) -> None:
         registry = self.registry
         self._decisions = Counter("quantum_decisions", "Decisions written, by action.", ["action"], registry=registry)
         self._intents = Counter("quantum_intents", "Intents published.", registry=registry)
@@ -224,13 +241,6 @@ class Metrics:
         self._children: dict[Any, Counter] = {
             action.name: self._decisions.labels(action.name) for action in sorted(Action)
         }
-        for role, models in ((_VOTER, running.voters), (_SHADOW, running.shadows)):
-            for model in models:
-                for status in Status:
-                    self._child((_PREDICTION, model, role, status.value))
-        for model in running.shadows:
-            for cause in (Cause.GRACE, Cause.BREAKER):
-                self._child((_MISS, model, _SHADOW, cause.value))
         for fate in FATES:
             self._bars.labels(fate)
 
@@ -267,20 +277,19 @@ class Metrics:
             self._standing.labels(name.value)
             self._raised.labels(name.value)
 
-    def _describe(self, running: Running) -> None:
-        labels = {"version": running.version, "features": running.features, "policy": running.policy}
-        Gauge("quantum_engine_info", "Always 1; who is running.", list(labels), registry=self.registry).labels(
-            **labels
-        ).set(1)
-        info = Gauge(
+    def _declare_infos(self) -> None:
+        self._engine_info = Gauge(
+            "quantum_engine_info",
+            "Always 1; who is running.",
+            ["version", "features", "policy"],
+            registry=self.registry,
+        )
+        self._model_info = Gauge(
             "quantum_model_info",
             "Always 1; the loaded artefacts.",
             ["model", "role", "artefact"],
             registry=self.registry,
         )
-        for role, models in ((_VOTER, running.voters), (_SHADOW, running.shadows)):
-            for model, artefact in models.items():
-                info.labels(model, role, artefact).set(1)
 
 
 class _Pulled(Collector):

@@ -63,6 +63,14 @@ class Notifier:
         """The service is up: a unit of Type=notify is active from now on."""
         self._send(f"READY=1\nSTATUS={_line(status)}", _PATIENCE_S)
 
+    def reloading(self, now: float) -> None:
+        """The service reads its settings again; `ready` ends that.
+
+        Args:
+            now: From CLOCK_MONOTONIC, which the service manager compares with its own, seconds.
+        """
+        self._send(f"RELOADING=1\nMONOTONIC_USEC={int(now * 1e6)}", 0.0)
+
     def status(self, text: str) -> None:
         """What `systemctl status` shows of the service."""
         self._send(f"STATUS={_line(text)}", 0.0)

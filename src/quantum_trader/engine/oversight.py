@@ -3,6 +3,7 @@
 - Metrics count what a commit wrote.
 - Honesty watches inputs and outputs; whatever stands goes to the board, and what changed on the board goes to the log
   and, as an event, to the lifecycle stream.
+- Who speaks may change between two groups: what was counted stays, what was remembered of the changed is forgotten.
 - An event that cannot be published is kept and tried again; after some time the oldest are dropped, and said to be.
 - An error of any of these is logged with its trace and goes no further.
 """
@@ -16,15 +17,17 @@ from typing import Any, NamedTuple
 from quantum_trader.bus.writer import LifecycleWriter
 from quantum_trader.core.alarms import Alarm, AlarmName, Board, Changes
 from quantum_trader.core.decision import DecisionRecord
+from quantum_trader.core.drift import Reference
 from quantum_trader.core.errors import BusError
 from quantum_trader.core.features import Float32Array
 from quantum_trader.core.honesty import Honesty
-from quantum_trader.engine.metrics import Metrics
+from quantum_trader.engine.metrics import Metrics, Running
 from quantum_trader.engine.steady_clock import SteadyClock
 
 log = logging.getLogger(__name__)
 
 EVENT_KIND = "alarm"
+RECAST_KIND = "recast"
 LONGEST_QUEUE = 1000
 
 
@@ -59,11 +62,16 @@ class Committed:
 
 
 class _Event(NamedTuple):
-    """A change on the board that waits to be published."""
+    """What waits to be published."""
 
-    alarm: Alarm
-    state: str
+    kind: str
+    detail: Mapping[str, str]
     at_us: int
+
+
+def _alarm_event(alarm: Alarm, state: str, at_us: int) -> _Event:
+    detail = {"name": alarm.name.value, "model": alarm.model, "symbol": alarm.symbol}
+    return _Event(EVENT_KIND, {**detail, "detail": alarm.detail, "state": state}, at_us)
 
 
 class Oversight:
@@ -102,6 +110,27 @@ class Oversight:
         self._harmless(lambda: self._heard("clock", conditions, clock.now_us()))
         self._harmless(self._publish)
 
+    def recast(
+        self,
+        running: Running,
+        references: Mapping[str, Reference],
+        changed: Mapping[str, Mapping[str, str]],
+        now_us: int,
+    ) -> None:
+        """Others speak from the next group on.
+
+        Args:
+            running: Who.
+            references: Their features in training, by model.
+            changed: By model what the event in the lifecycle stream says of its change.
+            now_us: Microseconds since the epoch.
+
+        Published at the next turn: a batch may be about to begin.
+        """
+        self._harmless(lambda: self._metrics.recast(running))
+        self._harmless(lambda: self._honesty.recast(references, changed.keys()))
+        self._events.extend(_Event(RECAST_KIND, {"model": m, **detail}, now_us) for m, detail in changed.items())
+
     def lease_lost(self, detail: str, now_us: int) -> None:
         """Another engine took over; the last thing that this one says."""
         self._harmless(lambda: self._heard("lease", [Alarm(AlarmName.LEASE_LOST, detail=detail)], now_us))
@@ -129,8 +158,8 @@ class Oversight:
         self._metrics.alarms(self._board.standing)
         if watcher == "clock" and changes.raised:
             self._metrics.clock_stepped()
-        self._events.extend(_Event(alarm, "raised", now_us) for alarm in changes.raised)
-        self._events.extend(_Event(alarm, "cleared", now_us) for alarm in changes.cleared)
+        self._events.extend(_alarm_event(alarm, "raised", now_us) for alarm in changes.raised)
+        self._events.extend(_alarm_event(alarm, "cleared", now_us) for alarm in changes.cleared)
 
     @staticmethod
     def _log(changes: Changes) -> None:
@@ -142,18 +171,15 @@ class Oversight:
     def _publish(self) -> None:
         if len(self._events) > LONGEST_QUEUE:
             dropped = len(self._events) - LONGEST_QUEUE
-            log.error("%d alarm events could not be published and are dropped; they stand in this log only", dropped)
+            log.error("%d events could not be published and are dropped; they stand in this log only", dropped)
             for _ in range(dropped):
                 self._events.popleft()
         while self._events:
             event = self._events[0]
-            alarm = event.alarm
-            detail = {"name": alarm.name.value, "model": alarm.model, "symbol": alarm.symbol}
-            detail |= {"detail": alarm.detail, "state": event.state}
             try:
-                self._lifecycle.publish(EVENT_KIND, detail, event.at_us)
+                self._lifecycle.publish(event.kind, event.detail, event.at_us)
             except BusError as error:
-                log.error("alarm event not published yet: %s", error)
+                log.error("%s event not published yet: %s", event.kind, error)
                 return
             self._events.popleft()
 

@@ -40,6 +40,14 @@ class Pulse:
         self._vitals.ready()
         self._notifier.ready("deciding")
 
+    def reloading(self) -> None:
+        """The engine begins to read its settings again, and goes on deciding."""
+        self._notifier.reloading(self._now())
+
+    def reloaded(self) -> None:
+        """Whatever the reload led to, it is over."""
+        self._notifier.ready(self._told or "deciding")
+
     def hindered(self, reason: str) -> None:
         """The engine cannot decide until the stream server answers again, or until it is ready."""
         self._told = reason

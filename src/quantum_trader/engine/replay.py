@@ -13,6 +13,7 @@ from pathlib import Path
 import numpy as np
 
 from quantum_trader.core.bars import WINDOW, BarSeries, IntArray
+from quantum_trader.core.chain import GENESIS, chained
 from quantum_trader.core.decision import DecisionRecord, Occasion, decide, shadow_votes
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import ModelOutput, Role
@@ -124,21 +125,33 @@ def replay(
         workers: Processes; each works on one thread.
         progress: Told the number of bars that a stretch decided.
 
-    A decision is stamped with its bar's close, so that the same replay writes the same records.
+    A decision is stamped with its bar's close, so that the same replay writes the same records. Each symbol's records
+    form a chain of their own, from its beginning, as a stream's writer would make it.
     """
     context = multiprocessing.get_context("forkserver")
     context.set_forkserver_preload([__name__])
     items = stretches(series)
     arguments = (list(models), dict(series))
+    heads: dict[str, str] = {}
     with ProcessPoolExecutor(workers, context, initializer=_start_worker, initargs=arguments) as pool:
         try:
             for answers in pool.map(_answer, *zip(*items, strict=True)) if items else ():
-                records = _records(answers, series[answers.symbol], timeframe, models, policy)
+                records = _linked(_records(answers, series[answers.symbol], timeframe, models, policy), heads)
                 progress(len(records))
                 yield records
         except BaseException:
             pool.shutdown(wait=False, cancel_futures=True)
             raise
+
+
+def _linked(records: Sequence[DecisionRecord], heads: dict[str, str]) -> list[DecisionRecord]:
+    """Records of one symbol behind its chain's head, which moves on."""
+    linked = []
+    for record in records:
+        symbol = record.decision.symbol
+        linked.append(chained(record, heads.get(symbol, GENESIS)))
+        heads[symbol] = linked[-1].chain
+    return linked
 
 
 def _records(

@@ -6,6 +6,7 @@
 - Nothing is skipped in silence: warm-up, duplicates, late and malformed bars are counted and logged.
 - A server that stays away or refuses is waited for: the batch in hand is committed when it is back. Only a lease that
   another engine took ends the loop.
+- Who speaks changes between two batches only (`engine.stage`).
 - Whatever looks on (metrics, alarms) is told after the commit and can neither change nor end anything.
 """
 
@@ -34,11 +35,10 @@ from quantum_trader.engine.deciding import (
     with_feature_reasons,
 )
 from quantum_trader.engine.intake import Intake, Ready
-from quantum_trader.engine.loading import Cast
 from quantum_trader.engine.loglines import RateLimit, loaded_line, shadow_line, telemetry_line
 from quantum_trader.engine.oversight import Committed, Oversight, Timing
 from quantum_trader.engine.pulse import Pulse
-from quantum_trader.engine.shadow import ShadowRing
+from quantum_trader.engine.stage import Stage
 from quantum_trader.engine.steady_clock import SteadyClock
 
 log = logging.getLogger(__name__)
@@ -95,16 +95,14 @@ class Service:
         self,
         config: ServiceConfig,
         bus: tuple[Lease, BarReader, DecisionWriter],
-        cast: Cast,
-        shadows: ShadowRing,
+        stage: Stage,
         policies: tuple[VotePolicy, IntentPolicy],
         clock: SteadyClock,
         onlookers: tuple[Pulse, Oversight],
     ) -> None:
         self._config = config
         self._lease, self._reader, self._writer = bus
-        self._cast = cast
-        self._shadows = shadows
+        self._stage = stage
         self._vote_policy, self._intent_policy = policies
         self._clock = clock
         self._pulse, self._oversight = onlookers
@@ -145,9 +143,9 @@ class Service:
 
     def _recover(self) -> bool:
         """Everything before the first new bar; False if it was told to stop while it waited for the lease."""
-        for model in self._cast.voters:
+        for model in self._stage.voters:
             log.info(loaded_line(model, self._vote_policy.weights[model]))
-        for model, reason in self._cast.reasons.items():
+        for model, reason in self._stage.cast.reasons.items():
             log.info("role of %s is %s", model, reason)
         self._pulse.hindered("waiting for the lease of its group")
         if not self._lease.wait(self._config.lease_wait_s, self._stopped):
@@ -161,7 +159,7 @@ class Service:
     def _loop(self) -> None:
         while not self._stop.is_set():
             self._decide_due()
-            self._clock.now_us()
+            self._stage.turn(self._clock.now_us(), wait=False)
             self._oversight.turned(self._clock)
             self._ask_backlog()
             self._take(self._through(self._read))
@@ -238,16 +236,17 @@ class Service:
                 self._commit(group.entry_ids)
 
     def _decide(self, ready: Sequence[Ready], entry_ids: Sequence[str]) -> None:
+        self._stage.turn(self._clock.now_us(), wait=True)
         began = time.perf_counter()
         batch = feature_batch([item.window.matrix() for item in ready])
         self._batch += 1
-        self._shadows.submit(self._batch, batch)
+        self._stage.shadows.submit(self._batch, batch)
         occasion = self._occasion(ready, batch)
-        decisions, outputs = decide_batch(occasion, batch, self._cast.voters, self._vote_policy)
+        decisions, outputs = decide_batch(occasion, batch, self._stage.voters, self._vote_policy)
         decided = time.perf_counter()
         answers = {
             name: shadow_votes(with_feature_reasons(output, batch))
-            for name, output in self._shadows.collect(self._batch, len(ready)).items()
+            for name, output in self._stage.shadows.collect(self._batch, len(ready)).items()
         }
         waited = time.perf_counter()
         now_us = self._clock.now_us()

@@ -3,14 +3,18 @@
 The deciding thread leaves a batch in every mailbox, lets the voters decide, and takes what the shadows have answered.
 It never touches a shadow's socket and waits at most one grace, however many shadows there are and whatever they do:
 one deadline for all, and one that is silent takes nothing from the others.
+
+Who is in the ring changes between two batches only (`turn`): a successor is started beside the one it follows, and
+takes its place once it has greeted, or at once where that one answers no more.
 """
 
+import itertools
 import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
-from quantum_trader.core.predictions import Cause, ModelOutput, Status, Thresholds, because
+from quantum_trader.core.predictions import MODELS, Cause, ModelOutput, Status, Thresholds, because
 from quantum_trader.engine import cgroup
 from quantum_trader.engine.backoff import Backoff
 from quantum_trader.engine.breaker import Breaker
@@ -52,6 +56,8 @@ class Shadow:
 
     def __init__(self, spec: ShadowSpec, weight: float, breaker: Breaker, run_as: RunAs) -> None:
         self.spec = spec
+        self.restarts_before = 0
+        """Restarts of those whom it followed: their number never decreases."""
         self._supervisor: Supervisor | None = None
         backoff = Backoff()
         if not spec.loadable:
@@ -65,10 +71,10 @@ class Shadow:
         job = Job(spec.model, spec.path, Expected(spec.digest, thresholds), weight)
         self._supervisor = Supervisor(job, self._mailbox, run_as)
 
-    def start(self, tree: Path | None) -> None:
-        """Start its process, in a leaf of this control group where there is one; returns at once."""
+    def start(self, tree: Path | None, leaf: str) -> None:
+        """Start its process, in this leaf of a control group where there is one; returns at once."""
         if self._supervisor is not None:
-            self._supervisor.start(None if tree is None else cgroup.Group(tree / f"shadow-{self.spec.model}"))
+            self._supervisor.start(None if tree is None else cgroup.Group(tree / leaf))
 
     def wait_up(self, timeout_s: float) -> bool:
         """Wait until its process takes batches; for tests and replays, never on the deciding path."""
@@ -86,12 +92,22 @@ class Shadow:
         """How it stands; for any thread."""
         up, breaker_open, misses, latency_ms = self._mailbox.standing()
         restarts = max(self._supervisor.starts - 1, 0) if self._supervisor is not None else 0
-        return ShadowState(self.spec.model, up, restarts, breaker_open, misses, latency_ms)
+        return ShadowState(self.spec.model, up, self.restarts_before + restarts, breaker_open, misses, latency_ms)
 
     def stop(self) -> None:
         """Begin to end its process; returns at once."""
         if self._supervisor is not None:
             self._supervisor.stop()
+
+    @property
+    def up(self) -> bool:
+        """Whether its process takes batches."""
+        return self._mailbox.standing()[0]
+
+    @property
+    def ended(self) -> bool:
+        """Whether nothing of it runs any more, or never did."""
+        return self._supervisor is None or not self._supervisor.running
 
     def join(self) -> None:
         """Wait for the end of its process."""
@@ -124,38 +140,104 @@ class ShadowRing:
         hang_s: float = 30.0,
         misses: int = 3,
     ) -> None:
-        run_as = RunAs(Limits(memory_mb), hang_s, program)
-        grace_s = grace_ms / 1000.0
-        self._shadows = [Shadow(spec, weights[spec.model], Breaker(misses, grace_s), run_as) for spec in specs]
+        self._run_as = RunAs(Limits(memory_mb), hang_s, program)
+        self._grace_s, self._misses, self._weights = grace_ms / 1000.0, misses, weights
+        # Replaced whole when it changes: other threads read it.
+        self._shadows = {spec.model: self.prepare(spec) for spec in specs}
+        self._coming: dict[str, Shadow] = {}
+        self._leaving: list[Shadow] = []
+        self._tree: Path | None = None
+        self._leaves = itertools.count()
+
+    def prepare(self, spec: ShadowSpec) -> Shadow:
+        """A shadow that runs nothing yet; for any thread.
+
+        Raises:
+            ArtefactError: if its artefact was verified before and now cannot be loaded.
+        """
+        return Shadow(spec, self._weights[spec.model], Breaker(self._misses, self._grace_s), self._run_as)
 
     def start(self) -> None:
         """Start every process; returns at once."""
-        tree = cgroup.delegated() if any(shadow.spec.loadable for shadow in self._shadows) else None
-        for shadow in self._shadows:
-            shadow.start(tree)
+        if any(shadow.spec.loadable for shadow in self._shadows.values()):
+            self._tree = cgroup.delegated()
+        for shadow in self._shadows.values():
+            self._start(shadow)
 
     def wait_ready(self, timeout_s: float) -> bool:
         """Wait until every loadable shadow has loaded; False if one has not by then."""
         end = time.monotonic() + timeout_s
-        return all(shadow.wait_up(max(end - time.monotonic(), 0.0)) for shadow in self._shadows if shadow.spec.loadable)
+        waited_for = [shadow for shadow in self._shadows.values() if shadow.spec.loadable]
+        return all(shadow.wait_up(max(end - time.monotonic(), 0.0)) for shadow in waited_for)
 
     def submit(self, number: int, batch: FeatureBatch) -> None:
         """Leave a batch for every shadow. Never blocks."""
-        for shadow in self._shadows:
+        for shadow in self._shadows.values():
             shadow.submit(number, batch)
 
     def collect(self, number: int, n: int) -> dict[str, ModelOutput]:
         """Every shadow's answer to the last batch or the lack of it, at most one grace from now."""
         votes_in = time.monotonic()
-        return {shadow.spec.model: shadow.collect(number, n, votes_in) for shadow in self._shadows}
+        return {model: shadow.collect(number, n, votes_in) for model, shadow in self._shadows.items()}
 
     def states(self) -> dict[str, ShadowState]:
         """How every shadow stands at this moment; for any thread."""
-        return {shadow.spec.model: shadow.state() for shadow in self._shadows}
+        return {model: shadow.state() for model, shadow in self._shadows.items()}
+
+    # Between two batches, by the deciding thread.
+
+    def admit(self, shadow: Shadow) -> None:
+        """Start a prepared shadow; where its model has one already, `turn` lets it follow that one."""
+        if self._tree is None and shadow.spec.loadable:
+            self._tree = cgroup.delegated()
+        self._start(shadow)
+        model = shadow.spec.model
+        self._give_up_successor(model)
+        if model in self._shadows:
+            self._coming[model] = shadow
+        else:
+            self._seat(shadow)
+
+    def dismiss(self, model: str) -> None:
+        """End a shadow, and its successor where there is one."""
+        self._give_up_successor(model)
+        rest = dict(self._shadows)
+        self._leave(rest.pop(model))
+        self._shadows = rest
+
+    def turn(self) -> list[ShadowSpec]:
+        """Let successors follow whose time has come, and say which. Never blocks."""
+        for shadow in [shadow for shadow in self._leaving if shadow.ended]:
+            shadow.join()
+            self._leaving.remove(shadow)
+        due = [model for model, shadow in self._coming.items() if shadow.up or not self._shadows[model].up]
+        for model in due:
+            before, shadow = self._shadows[model], self._coming.pop(model)
+            shadow.restarts_before = before.state().restarts
+            self._seat(shadow)
+            self._leave(before)
+        return [self._shadows[model].spec for model in due]
 
     def close(self) -> None:
         """End every process; safe to call twice."""
-        for shadow in self._shadows:
+        everybody = [*self._shadows.values(), *self._coming.values(), *self._leaving]
+        for shadow in everybody:
             shadow.stop()
-        for shadow in self._shadows:
+        for shadow in everybody:
             shadow.join()
+
+    def _start(self, shadow: Shadow) -> None:
+        # A leaf of its own: beside its successor, a shadow shares no limit with it.
+        shadow.start(self._tree, f"shadow-{shadow.spec.model}-{next(self._leaves)}")
+
+    def _seat(self, shadow: Shadow) -> None:
+        both = {**self._shadows, shadow.spec.model: shadow}
+        self._shadows = {model: both[model] for model in MODELS if model in both}
+
+    def _give_up_successor(self, model: str) -> None:
+        if model in self._coming:
+            self._leave(self._coming.pop(model))
+
+    def _leave(self, shadow: Shadow) -> None:
+        shadow.stop()
+        self._leaving.append(shadow)

@@ -106,6 +106,11 @@ class Supervisor:
                 self._child.hang_up()
         self._mailbox.wake()
 
+    @property
+    def running(self) -> bool:
+        """Whether the thread runs."""
+        return self._thread.is_alive()
+
     def join(self) -> bool:
         """Wait until both have ended; `stop` comes first. False if they have not within ten seconds."""
         if self._thread.ident is not None:

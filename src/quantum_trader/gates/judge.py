@@ -10,7 +10,7 @@ Who looks at every cycle's end sees the first PROMOTE when it falls (`Whole.held
 but what no longer holds promotes nothing.
 """
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import replace
 
 import numpy as np
@@ -19,18 +19,20 @@ from quantum_trader.gates.contract import blank, contract_gates, gates_of
 from quantum_trader.gates.counterfactual import FlipSummary
 from quantum_trader.gates.deployment import DEPLOYMENT, deployment_tracks
 from quantum_trader.gates.events import portions
-from quantum_trader.gates.evidence import EVIDENCE, evidence
+from quantum_trader.gates.evidence import EVIDENCE, blocks_read, evidence
 from quantum_trader.gates.legacy import LegacyOutcome, plain_rule
 from quantum_trader.gates.panel import Panel
 from quantum_trader.gates.policy import LEGACY
 from quantum_trader.gates.result import CONFIDENCE_SPREAD, GATES, GateResult, GateState
 from quantum_trader.gates.sample import CYCLE, Sample
+from quantum_trader.gates.slices import Slices
 from quantum_trader.gates.tallies import Outputs
 from quantum_trader.gates.track import PASS, Track
 from quantum_trader.gates.trend import table_of
 from quantum_trader.gates.trial import Sums, Trial
 from quantum_trader.gates.verdict import Verdict, VerdictState, Whole, contract_state, need_of, notes_of
 from quantum_trader.gates.vetoes import VETOES, veto_tracks
+from quantum_trader.gates.watch import promoted_mean
 from quantum_trader.gates.whole_policy import WHOLE, Policy
 
 SCOPE = "contract, vetoes, evidence and deployment checks"
@@ -49,7 +51,9 @@ def judge(
     *,
     version: int | None = None,
     symbols: Sequence[str] = (),
+    voters: Sequence[str] = (),
     bar_ms: int | None = None,
+    faults: Sequence[str] = (),
 ) -> Verdict:
     """Judge one model by everything.
 
@@ -60,12 +64,17 @@ def judge(
         recorded_digest: Of the policy, as recorded before the window; any other policy makes the verdict INVALID.
         version: Of the model in its lineage, from 1; each spends less alpha. None where it has no lineage.
         symbols: Names of the symbols, for the reasons.
+        voters: Names of the voters, for the reasons.
         bar_ms: Length of a bar; with it needs are said in days too.
+        faults: What was found wrong elsewhere (decisions that do not match the bars, a broken chain), a sentence
+            each; with any of them the verdict is INVALID.
     """
     trial = Trial(panel.symbols, panel.electorate, policy)
     for portion in portions(sample, panel, _PORTION):
         trial.extend(*portion)
-    return judge_trial(trial, recorded_digest, version=version, symbols=symbols, bar_ms=bar_ms)
+    return judge_trial(
+        *(trial, recorded_digest), version=version, symbols=symbols, voters=voters, bar_ms=bar_ms, faults=faults
+    )
 
 
 def judge_trial(
@@ -74,18 +83,21 @@ def judge_trial(
     *,
     version: int | None = None,
     symbols: Sequence[str] = (),
+    voters: Sequence[str] = (),
     bar_ms: int | None = None,
+    faults: Sequence[str] = (),
 ) -> Verdict:
     """The same of a trial that goes on: equal to `judge` of all its events, without reading one of them again."""
-    policy, faults = trial.policy, trial.faults
+    policy, found = trial.policy, (*faults, *trial.faults)
     if recorded_digest is not None and recorded_digest != policy.digest:
-        faults += (f"the policy's digest is {policy.digest[:12]}, recorded beforehand was {recorded_digest[:12]}",)
-    if faults:
-        return _invalid(trial, faults, version)
+        found += (f"the policy's digest is {policy.digest[:12]}, recorded beforehand was {recorded_digest[:12]}",)
+    if found:
+        return _invalid(trial, found, version)
     if not trial.cycles:
         return _before_the_first(trial, version, bar_ms)
     sums, end = trial.sums, trial.cycles - 1
-    tracks = _tracks(trial, sums, version, symbols)
+    name_of = _namer(symbols)
+    tracks = _tracks(trial, sums, version, name_of, voters)
     gates = _contract_at(sums, end, policy)
     events = int(sums.outputs.rows.sum())
     checks = tuple(track.line(end, events) for track in tracks)
@@ -97,8 +109,10 @@ def judge_trial(
         policy=policy,
         version=version,
         log_e=tuple(path.tolist()),
+        block_mean=promoted_mean(trial.blocks.x[: blocks_read(trial.cycles, policy.evidence)[-1]]),
         held_at=held,
         flips=FlipSummary.of(sums.flips, sums.gains),
+        slices=Slices.of(sums.gains, policy.deployment, name_of),
     )
     return Verdict(
         state=_state(contract, checks),
@@ -119,13 +133,16 @@ def judge_trial(
     )
 
 
-def _tracks(trial: Trial, sums: Sums, version: int | None, symbols: Sequence[str]) -> tuple[Track, ...]:
-    def name_of(symbol: int) -> str:
-        return symbols[symbol] if symbol < len(symbols) else f"number {symbol}"
+def _namer(symbols: Sequence[str]) -> Callable[[int], str]:
+    return lambda symbol: symbols[symbol] if symbol < len(symbols) else f"number {symbol}"
 
+
+def _tracks(
+    trial: Trial, sums: Sums, version: int | None, name_of: Callable[[int], str], voters: Sequence[str]
+) -> tuple[Track, ...]:
     policy, x = trial.policy, trial.blocks.x
     return (
-        *veto_tracks(sums.outputs, sums.repeats, sums.moments, sums.hits, policy, name_of),
+        *veto_tracks(sums.outputs, sums.repeats, sums.moments, sums.hits, policy, name_of, voters),
         evidence(x, trial.cycles, policy.evidence, version),
         *deployment_tracks(sums.gains, x, policy, name_of),
     )

@@ -11,6 +11,7 @@ judged here, and what was not judged has not passed: this verdict never is PROMO
 verdict over all sections is `judge.judge`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -22,6 +23,7 @@ from quantum_trader.gates.legacy import LegacyOutcome
 from quantum_trader.gates.policy import DEFAULT, LEGACY, PLAIN, ContractPolicy
 from quantum_trader.gates.result import CONFIDENCE_SPREAD, GateResult, GateState, finite
 from quantum_trader.gates.sample import CYCLE, Sample
+from quantum_trader.gates.slices import Slices
 from quantum_trader.gates.whole_policy import Policy
 
 MS_PER_DAY = 86_400_000
@@ -89,6 +91,16 @@ class Verdict:
         """Of the process that reports it."""
         return self.state.exit_code
 
+    @property
+    def blocking(self) -> tuple[GateResult, ...]:
+        """The lines that stand between the model and a promotion, in the report's order.
+
+        A gate of a contract that passes without it stands in nobody's way.
+        """
+        gates = () if self.contract is GateState.PASS else self.gates
+        checks = () if self.whole is None else self.whole.checks
+        return tuple(line for line in (*gates, *checks) if line.state is not GateState.PASS)
+
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, the same for the same sample and policy; None where a number is not finite."""
         content = {
@@ -118,8 +130,10 @@ class Whole:
         policy: All thresholds.
         version: Of the judged model in its lineage; None where no lineage spends alpha.
         log_e: Logarithm of the evidence at each complete cycle's end.
+        block_mean: Mean of the blocks' x up to the judged end, for the watch after a promotion; NaN without any.
         held_at: Bars at the end of the first cycle at which A to D all held; None if there was none.
         flips: What its vote would have changed; None before the first cycle's end.
+        slices: Brier gain by symbol and by regime; None before the first cycle's end.
     """
 
     checks: tuple[GateResult, ...]
@@ -128,6 +142,8 @@ class Whole:
     log_e: tuple[float, ...]
     held_at: int | None
     flips: FlipSummary | None
+    slices: Slices | None = None
+    block_mean: float = math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, in the keys of a verdict over all sections."""
@@ -137,8 +153,10 @@ class Whole:
             "policy_digest": self.policy.digest,
             "version": self.version,
             "log_e": list(self.log_e),
+            "block_mean": None if math.isnan(self.block_mean) else self.block_mean,
             "held_at_bar": self.held_at,
             "flips": None if self.flips is None else finite(asdict(self.flips)),
+            "slices": None if self.slices is None else finite(asdict(self.slices)),
         }
 
 

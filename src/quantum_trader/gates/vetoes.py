@@ -9,7 +9,7 @@
 None concludes anything before the contract's least number of events and cycles.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 
 import numpy as np
 from numpy.typing import NDArray
@@ -39,12 +39,13 @@ def veto_tracks(
     hits: Hits,
     policy: Policy,
     name_of: Callable[[int], str] = str,
+    voters: Sequence[str] = (),
 ) -> tuple[Track, ...]:
     """The five at the end of every complete cycle, in the order of VETOES; `name_of` names a symbol."""
     vetoes, floor = policy.vetoes, policy.contract
     judged = (
         degenerate(outputs, repeats, moments, vetoes),
-        redundant(outputs, moments, vetoes),
+        redundant(outputs, moments, vetoes, voters),
         homogeneous(moments, vetoes, name_of),
     )
     # A model that never answers has no valid event; its coverage is known all the same.
@@ -125,7 +126,7 @@ def within_share(moments: Moments) -> FloatArray:
     return np.where(varies, within / np.where(varies, whole, 1.0), np.nan)
 
 
-def redundant(outputs: Outputs, moments: Moments, policy: VetoPolicy) -> Track:
+def redundant(outputs: Outputs, moments: Moments, policy: VetoPolicy, voters: Sequence[str] = ()) -> Track:
     """The largest correlation of its log-odds with the ensemble's score or a voter's."""
     ensemble = np.cumsum(moments.score.sum(axis=1), axis=0)[:, None, :]
     found = correlations(np.concatenate([ensemble, np.cumsum(moments.voters, axis=0)], axis=1))
@@ -138,7 +139,9 @@ def redundant(outputs: Outputs, moments: Moments, policy: VetoPolicy) -> Track:
     def reason(k: int) -> str:
         if not compared[k]:
             return "No voter voted where it answered: there is nothing to compare it with."
-        whom = "the ensemble's score" if nearest[k] == 0 else f"voter {nearest[k]}"
+        number = int(nearest[k])
+        named = voters[number - 1] if 0 < number <= len(voters) else f"voter {number}"
+        whom = "the ensemble's score" if number == 0 else named
         tail = "it says little of its own" if fails[k] else "it is no copy"
         return f"Its log-odds correlate most with {whom}, {r[k]:.3f}: {tail}."
 
@@ -176,11 +179,15 @@ def homogeneous(moments: Moments, policy: VetoPolicy, name_of: Callable[[int], s
     z = homogeneity(correlations(np.cumsum(moments.score, axis=0)), cycles, policy.homogeneity_cycles)
     distance = np.where(np.isnan(z), -1.0, np.abs(z))
     worst, judged = distance.argmax(axis=1), (~np.isnan(z)).sum(axis=1)
+    compared = np.cumsum(moments.voters[:, :, 0], axis=0).max(axis=1, initial=0.0) > 0
+    judged = np.where(compared, judged, 0)
     largest = np.where(judged > 0, distance.max(axis=1), np.nan)
     fails = largest > policy.homogeneity_z
     n = np.cumsum(moments.score[:, :, 0].sum(axis=1))
 
     def reason(k: int) -> str:
+        if not compared[k]:
+            return "No voter voted where it answered: there is nothing to compare its symbols by."
         if not judged[k]:
             return f"No symbol has outputs in {policy.homogeneity_cycles} cycles yet."
         tail = "it behaves differently there" if fails[k] else "symbols are alike"
@@ -191,7 +198,7 @@ def homogeneous(moments: Moments, policy: VetoPolicy, name_of: Callable[[int], s
 
     def more(k: int) -> float:
         most = float(cycles[k].max(initial=0.0))
-        return policy.homogeneity_cycles / most if most else np.inf
+        return policy.homogeneity_cycles / most if most and compared[k] else np.inf
 
     return Track(
         name=HOMOGENEOUS,

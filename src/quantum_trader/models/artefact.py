@@ -7,7 +7,6 @@
 
 import os
 import shutil
-import stat
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass, field
@@ -16,6 +15,7 @@ from pathlib import Path
 from quantum_trader.core.errors import ArtefactError
 from quantum_trader.models.manifest import MANIFEST_FILE, MODEL_FILE, FileEntry, Manifest, digest, parse, render
 from quantum_trader.models.onnx_scan import check_self_contained
+from quantum_trader.models.regular import read_regular
 
 _MANIFEST_LIMIT = 4 * 2**20
 _FILE_LIMIT = 2**31
@@ -48,7 +48,7 @@ def load_artefact(folder: Path) -> Artefact:
     where = str(folder)
     if not folder.is_dir():
         raise ArtefactError(f"artefact {where}: no such folder")
-    raw = _read(folder / MANIFEST_FILE, where, _MANIFEST_LIMIT)
+    raw = read_regular(folder / MANIFEST_FILE, f"artefact {where}", _MANIFEST_LIMIT)
     manifest = parse(raw, where)
     expected = {MANIFEST_FILE, *manifest.files}
     foreign = sorted({path.name for path in folder.iterdir()} - expected)
@@ -60,37 +60,13 @@ def load_artefact(folder: Path) -> Artefact:
 
 
 def _verified(path: Path, where: str, entry: FileEntry) -> bytes:
-    raw = _read(path, where, _FILE_LIMIT, expected_size=entry.bytes)
+    raw = read_regular(path, f"artefact {where}", _FILE_LIMIT, expected_size=entry.bytes)
     found = digest(raw)
     if found != entry.sha256:
         raise ArtefactError(
             f"artefact {where}: {path.name} was changed: SHA-256 is {found[:16]}, the manifest says {entry.sha256[:16]}"
         )
     return raw
-
-
-def _read(path: Path, where: str, limit: int, expected_size: int | None = None) -> bytes:
-    """Bytes of a regular file, opened without following a link and read once."""
-    try:
-        # O_NONBLOCK: a pipe put in a file's place would otherwise hang the open.
-        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
-    except FileNotFoundError as error:
-        raise ArtefactError(f"artefact {where}: {path.name} is missing") from error
-    except OSError as error:
-        rule = "is a link" if path.is_symlink() else f"cannot be read ({error.strerror})"
-        raise ArtefactError(f"artefact {where}: {path.name} {rule}") from error
-    info = os.fstat(descriptor)
-    if not stat.S_ISREG(info.st_mode):
-        os.close(descriptor)
-        raise ArtefactError(f"artefact {where}: {path.name} is no regular file")
-    with os.fdopen(descriptor, "rb") as file:
-        if expected_size is not None and info.st_size != expected_size:
-            raise ArtefactError(
-                f"artefact {where}: {path.name} has {info.st_size} bytes, the manifest says {expected_size}"
-            )
-        if info.st_size > limit:
-            raise ArtefactError(f"artefact {where}: {path.name} has {info.st_size} bytes, the limit is {limit}")
-        return file.read(info.st_size)
 
 
 def file_entries(files: Mapping[str, bytes]) -> dict[str, FileEntry]:

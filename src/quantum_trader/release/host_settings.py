@@ -22,8 +22,8 @@ LOCAL = "local"
 UNIT = "quantum-ai-engine.service"
 
 RemotePath = Annotated[PurePosixPath, AfterValidator(checked_path)]
-Unit = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9@._-]*\.service\Z")]
-User = Annotated[str, Field(pattern=r"\A([a-z_][a-z0-9_-]{0,31})?\Z")]
+Unit = Annotated[str, Field(pattern=r"\A[A-Za-z0-9][A-Za-z0-9@._-]*\.service\z")]
+User = Annotated[str, Field(pattern=r"\A([a-z_][a-z0-9_-]{0,31})?\z")]
 
 
 class HostSettings(Strict):

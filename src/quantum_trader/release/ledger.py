@@ -268,17 +268,60 @@ def _replace(
         # The way back is on the disk before anything changes: it must not fail because the disk is full.
         _write(old, contents[0], owner)
         _write(new, contents[1], owner)
-        new.replace(path)
-        try:
-            _flush(path.parent)
-            if sealed is not None:
-                sealed(_head(contents[1]))
-        except BaseException:
-            old.replace(path)
-            raise
+        # The new file is locked before anybody can open it: the old one's lock holds nobody back any more.
+        with _alone(new):
+            new.replace(path)
+            try:
+                _flush(path.parent)
+                if sealed is not None:
+                    sealed(_head(contents[1]))
+            except BaseException:
+                old.replace(path)
+                raise
     finally:
         new.unlink(missing_ok=True)
         old.unlink(missing_ok=True)
+
+
+@contextlib.contextmanager
+def _alone(path: Path) -> Iterator[None]:
+    descriptor = os.open(path, os.O_RDWR | os.O_CLOEXEC)
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_EX)
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextlib.contextmanager
+def at_rest(path: Path) -> Iterator[None]:
+    """While the block runs nobody appends, so that the ledger and what is written after it fit each other.
+
+    Raises:
+        LedgerError: if the ledger cannot be opened; one that does not exist is at rest.
+    """
+    descriptor = _shared(path)
+    try:
+        yield
+    finally:
+        if descriptor is not None:
+            os.close(descriptor)
+
+
+def _shared(path: Path) -> int | None:
+    """A descriptor of the ledger's file that shares its lock; None where there is no ledger."""
+    while True:
+        try:
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+        except FileNotFoundError:
+            return None
+        except OSError as error:
+            raise LedgerError(f"ledger {path}: cannot be read ({error.strerror})") from error
+        fcntl.flock(descriptor, fcntl.LOCK_SH)
+        with contextlib.suppress(FileNotFoundError):
+            if os.path.samestat(os.fstat(descriptor), path.stat()):
+                return descriptor
+        os.close(descriptor)
 
 
 def _write(path: Path, content: bytes, owner: os.stat_result) -> None:

@@ -57,7 +57,7 @@ class Revoke(_Shape, frozen=True, kw_only=True):
     artefact: Digest
 
 
-class Electorate(_Shape, frozen=True, kw_only=True):
+class Electorate(_Shape, frozen=True, kw_only=True, omit_defaults=True):
     """Who votes while a shadow is observed, and how.
 
     Attributes:
@@ -65,12 +65,14 @@ class Electorate(_Shape, frozen=True, kw_only=True):
         artefacts: Digest of every voter's artefact.
         shadow_weight: Nominal weight that the shadow would vote with.
         min_consensus: Voters that must agree for BUY or SELL.
+        calibrations: Digest of the calibration of every voter that has one; left out where none has.
     """
 
     weights: dict[ModelName, Weight]
     artefacts: dict[ModelName, Digest]
     shadow_weight: Weight
     min_consensus: Annotated[int, msgspec.Meta(ge=1)]
+    calibrations: dict[ModelName, Digest] = {}
 
 
 class Registration(_Shape, frozen=True, kw_only=True):
@@ -185,11 +187,29 @@ class Watch(_Change, frozen=True, kw_only=True):
     KIND: ClassVar[str] = "watch"
 
 
-Detail = Grant | Revoke | Registration | Verdict | Deploy | Promote | WeightChange | Demote | Rollback | Watch
+class Proof(_Shape, frozen=True, kw_only=True):
+    """A proof pack was made; the pack holds the ledger up to this entry.
+
+    Attributes:
+        statement: SHA-256 of the pack's `statement.json`.
+        entries: How many entries the ledger in the pack has.
+        head: SHA-256 of the last of them.
+        host: Where its commands ran.
+    """
+
+    KIND: ClassVar[str] = "proof"
+
+    statement: Digest
+    entries: Annotated[int, msgspec.Meta(ge=0)]
+    head: Digest
+    host: Text
+
+
+Detail = Grant | Revoke | Registration | Verdict | Deploy | Promote | WeightChange | Demote | Rollback | Watch | Proof
 
 KINDS: dict[str, type[Detail]] = {
     shape.KIND: shape
-    for shape in (Grant, Revoke, Registration, Verdict, Deploy, Promote, WeightChange, Demote, Rollback, Watch)
+    for shape in (Grant, Revoke, Registration, Verdict, Deploy, Promote, WeightChange, Demote, Rollback, Watch, Proof)
 }
 
 LOWERING = frozenset({"revoke", "demote", "rollback", "watch"})

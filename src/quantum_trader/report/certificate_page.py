@@ -13,7 +13,7 @@ from rich.text import Text
 
 from quantum_trader.core.predictions import DISPLAY_NAMES
 from quantum_trader.report.certificate import EXIT_CODES, Certificate, FaultResult, Latency, Ratio, Timing, Verdict
-from quantum_trader.report.charts import Chart
+from quantum_trader.report.chart import Chart
 from quantum_trader.report.html import template, write_whole
 from quantum_trader.report.svg import Ink, figure, inline, style
 from quantum_trader.report.words import NONE, minute

@@ -1,51 +1,30 @@
 """The charts of a report as inline SVG, each with what it shows in words."""
 
 import math
-from dataclasses import dataclass
 from itertools import pairwise
 
 import numpy as np
 from matplotlib.axes import Axes
-from matplotlib.figure import Figure
 from matplotlib.patches import Rectangle
 from matplotlib.ticker import FuncFormatter, MaxNLocator, PercentFormatter
 
 from quantum_trader.core.labels import HORIZON
 from quantum_trader.core.predictions import DISPLAY_NAMES
-from quantum_trader.gates.sample import CYCLE
+from quantum_trader.report.chart import Chart, charted, days_of, thousands
 from quantum_trader.report.flips import Flips
 from quantum_trader.report.model import ModelReport, ReportData
-from quantum_trader.report.svg import Ink, date_axis, figure, inline, quiet, style
+from quantum_trader.report.reliability_chart import reliability_chart
+from quantum_trader.report.svg import Ink, date_axis, figure, quiet, style
 from quantum_trader.report.views import (
     CONFIDENCE_EDGES,
-    DAY_MS,
     AgreementView,
     FloatArray,
     IntArray,
     PriceView,
-    ReliabilityView,
     SharesView,
 )
+from quantum_trader.report.whole_charts import whole_charts
 from quantum_trader.report.words import basis_points, percent
-
-
-@dataclass(frozen=True, slots=True)
-class Chart:
-    """A drawing, or the sentence that stands in its place.
-
-    Attributes:
-        name: Unique in the report.
-        title: Above it.
-        caption: How to read it.
-        svg: The drawing; empty where there is nothing to draw.
-        missing: Why there is nothing to draw; empty where there is something.
-    """
-
-    name: str
-    title: str
-    caption: str
-    svg: str = ""
-    missing: str = ""
 
 
 def draw_all(data: ReportData) -> list[Chart]:
@@ -60,43 +39,9 @@ def draw_all(data: ReportData) -> list[Chart]:
             agreement_chart(data.charts.agreement),
             shares_chart(data.charts.shares),
             flips_chart(data.charts.flips, who),
+            *whole_charts(data),
             *(price_chart(view, k) for k, view in enumerate(data.charts.prices, 1)),
         ]
-
-
-def reliability_chart(view: ReliabilityView | None, who: str) -> Chart:
-    """Share of rises against stated p_up, with intervals, above the histogram of p_up."""
-    title = f"Does {who} mean what it says?"
-    if view is None or not view.n:
-        why = "No model was judged." if view is None else f"No outcome of {who} is known yet."
-        return Chart("reliability", title, "", missing=why)
-    caption = (
-        f"How often the price rose against the stated probability of a rise, in {len(view.points)} bins of about equal "
-        f"size; bars are 95% intervals (Wilson, effective size by cycles of {CYCLE} bars). On the dashed line it means "
-        f"exactly what it says. {view.n:,} events, expected calibration error {view.ece:.3f}, Brier score "
-        f"{view.brier:.4f} (always saying {view.base:.3f} would score {view.base * (1 - view.base):.4f})."
-    )
-    drawing = figure(3.5)
-    top, bottom = drawing.subplots(2, 1, sharex=True, height_ratios=[4, 1])
-    x = np.array([point.mean_p for point in view.points])
-    y = np.array([point.frequency for point in view.points])
-    low = np.array([point.low for point in view.points])
-    high = np.array([point.high for point in view.points])
-    span = _padded(min(x.min(), view.edges[0]), max(x.max(), view.edges[-1]))
-    reach = _padded(min(low.min(), x.min()), max(high.max(), x.max()))
-    top.plot([0, 1], [0, 1], color=Ink.MUTED, linewidth=1.0, linestyle=(0, (4, 3)))
-    top.axhline(view.base, color=Ink.LINE, linewidth=1.2)
-    top.vlines(x, low, high, color=Ink.ACCENT, linewidth=1.6, alpha=0.6)
-    top.plot(x, y, color=Ink.ACCENT, linewidth=1.2, marker="o", markersize=5, markeredgewidth=0)
-    top.set(xlim=span, ylim=reach, ylabel="share that rose")
-    top.yaxis.set_major_formatter(PercentFormatter(1.0, decimals=0))
-    bottom.bar(view.edges[:-1], view.counts, np.diff(view.edges) * 0.92, align="edge", color=Ink.ACCENT, alpha=0.45)
-    bottom.set(ylabel="events", xlabel="stated probability of a rise, p_up")
-    bottom.yaxis.set_major_locator(MaxNLocator(2, integer=True))
-    bottom.yaxis.set_major_formatter(FuncFormatter(_thousands))
-    drawing.align_ylabels()
-    words = ", ".join(f"p {point.mean_p:.2f}: {point.frequency:.2f}" for point in view.points)
-    return _chart("reliability", title, caption, drawing, f"Reliability diagram of {who}. Rises per bin: {words}.")
 
 
 def confidence_chart(models: tuple[ModelReport, ...], judged: str | None, asked: float | None) -> Chart:
@@ -124,7 +69,7 @@ def confidence_chart(models: tuple[ModelReport, ...], judged: str | None, asked:
         axes.set_visible(False)
     drawing.supxlabel("confidence", fontsize=9, color=Ink.MUTED)
     words = ", ".join(f"{model.display} mean {model.summary.confidence.value:.3f}" for model in models)
-    return _chart("confidence", title, caption, drawing, f"Histograms of confidence per model: {words}.")
+    return charted("confidence", title, caption, drawing, f"Histograms of confidence per model: {words}.")
 
 
 def agreement_chart(view: AgreementView) -> Chart:
@@ -155,7 +100,7 @@ def agreement_chart(view: AgreementView) -> Chart:
     quiet(axes)
     pairs = [(i, j) for i in range(m) for j in range(i + 1, m)]
     words = ", ".join(f"{names[i]} and {names[j]} {percent(float(view.share[i, j]), 0)}" for i, j in pairs)
-    return _chart("agreement", title, caption, drawing, f"Agreement matrix: {words}.")
+    return charted("agreement", title, caption, drawing, f"Agreement matrix: {words}.")
 
 
 def shares_chart(view: SharesView) -> Chart:
@@ -168,7 +113,7 @@ def shares_chart(view: SharesView) -> Chart:
     drawing = figure(3.5)
     names = ["ensemble", *(name for name in view.shares if name != "ensemble")]
     strips = drawing.subplots(len(names), 1, sharex=True, squeeze=False).ravel()
-    left, width = _days(view.edges[:-1]), np.diff(_days(view.edges))
+    left, width = days_of(view.edges[:-1]), np.diff(days_of(view.edges))
     for axes, name in zip(strips, names, strict=True):
         sell, hold, buy = np.nan_to_num(view.shares[name]).T
         axes.bar(left, sell, width, align="edge", color=Ink.SELL, linewidth=0, label="SELL")
@@ -187,7 +132,7 @@ def shares_chart(view: SharesView) -> Chart:
         f"SELL {percent(_mean(view.shares[name][:, 0]), 0)}"
         for name in names
     )
-    return _chart("shares", title, caption, drawing, f"Action shares over time: {words}.")
+    return charted("shares", title, caption, drawing, f"Action shares over time: {words}.")
 
 
 def flips_chart(flips: Flips | None, who: str) -> Chart:
@@ -199,21 +144,21 @@ def flips_chart(flips: Flips | None, who: str) -> Chart:
     curve = flips.curve
     thinned = f" Each point sums {curve.per_point} flips, the band spans what lies between." * (curve.per_point > 1)
     caption = (
-        f"A counterfactual, not part of the verdict: the recorded votes are counted again with {who} at weight "
+        f"A counterfactual over the whole window: the recorded votes are counted again with {who} at weight "
         f"{flips.weight:g}. Cumulative log return after a cost of {flips.cost:g} per unit of turnover, of the "
         f"{flips.settled:,} flipped decisions whose outcome is known; each is held {HORIZON} bars by itself, "
         f"overlapping ones add up, so this is no account's equity.{thinned}"
     )
     drawing = figure(2.9)
     axes = drawing.subplots()
-    x, y = _days(curve.ts), 1e4 * curve.value
+    x, y = days_of(curve.ts), 1e4 * curve.value
     axes.axhline(0, color=Ink.MUTED, linewidth=1.0)
     if curve.per_point > 1:
         axes.fill_between(x, 1e4 * curve.low, 1e4 * curve.high, color=Ink.ACCENT, alpha=0.2, linewidth=0)
     axes.step(x, y, where="post", color=Ink.ACCENT, linewidth=1.6)
     axes.plot(x[-1:], y[-1:], marker="o", markersize=5, color=Ink.ACCENT)
     axes.set_ylabel("basis points")
-    axes.yaxis.set_major_formatter(FuncFormatter(_thousands))
+    axes.yaxis.set_major_formatter(FuncFormatter(thousands))
     axes.margins(x=0.02)
     date_axis(axes)
     label = (
@@ -221,7 +166,7 @@ def flips_chart(flips: Flips | None, who: str) -> Chart:
         f"{basis_points(flips.total)} after cost; lowest {basis_points(float(curve.low.min()))}, "
         f"highest {basis_points(float(curve.high.max()))}."
     )
-    return _chart("flips", title, caption, drawing, label)
+    return charted("flips", title, caption, drawing, label)
 
 
 def _no_flips(flips: Flips | None, who: str) -> str:
@@ -240,7 +185,7 @@ def price_chart(view: PriceView, number: int) -> Chart:
     caption = f"{intents}. Each point is {each}{'; a larger triangle stands for more intents' if several else ''}."
     drawing = figure(2.7)
     axes = drawing.subplots()
-    x = _days(view.ts)
+    x = days_of(view.ts)
     axes.fill_between(x, view.low, view.high, color=Ink.MUTED, alpha=0.22, linewidth=0)
     axes.plot(x, view.close, color=Ink.TEXT, linewidth=1.1)
     gap = 0.035 * float(np.nanmax(view.high) - np.nanmin(view.low))
@@ -252,7 +197,7 @@ def price_chart(view: PriceView, number: int) -> Chart:
     date_axis(axes)
     last = view.close[np.isfinite(view.close)][-1]
     label = f"Price of {view.symbol}, last {last:,.6g}, with {intents} intents."
-    return _chart(f"price-{number}", view.symbol, caption, drawing, label)
+    return charted(f"price-{number}", view.symbol, caption, drawing, label)
 
 
 def _marks(axes: Axes, x: FloatArray, y: FloatArray, counts: IntArray, marker: str, colour: Ink) -> None:
@@ -264,23 +209,6 @@ def _marks(axes: Axes, x: FloatArray, y: FloatArray, counts: IntArray, marker: s
         at = (counts > above) & (counts <= upto)
         if at.any():
             axes.plot(x[at], y[at], linestyle="none", marker=marker, markersize=size, color=colour, markeredgewidth=0)
-
-
-def _chart(name: str, title: str, caption: str, drawing: Figure, label: str) -> Chart:
-    return Chart(name, title, caption, svg=inline(drawing, name, label))
-
-
-def _days(ts: IntArray) -> FloatArray:
-    return np.asarray(ts / DAY_MS)
-
-
-def _thousands(value: float, _: object) -> str:
-    return f"{value:,.0f}".replace("-", "−")
-
-
-def _padded(low: float, high: float) -> tuple[float, float]:
-    pad = 0.06 * max(high - low, 0.05)
-    return max(0.0, low - pad), min(1.0, high + pad)
 
 
 def _mean(values: FloatArray) -> float:

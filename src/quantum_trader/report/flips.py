@@ -1,11 +1,13 @@
-"""The counterfactual re-vote: which decisions would the shadow's vote have flipped, and what would they have earned?
+"""The counterfactual: which decisions would another vote have flipped, and what would they have earned?
 
-- The voters' answers, weights and quorum are the recorded ones; the shadow votes too, at the weight it would get.
+- In a report the voters' answers, weights and quorum are the recorded ones, and the shadow votes too, at the weight it
+  would get. `quantum counterfactual` changes any of them (see `revote`).
 - A flip earns (a' - a) R - cost (|a'| - |a|): R the delayed log return, cost per unit of turnover (GATES.md,
   "Exact forms"). Every decision is held for its horizon by itself, so the sum is no account's equity.
-- It is no part of the contract's verdict.
+- It covers every decision of the window; the verdict's own lines (section D) read complete cycles only.
 """
 
+import math
 from dataclasses import dataclass
 
 import numpy as np
@@ -13,10 +15,11 @@ from numpy.typing import NDArray
 
 from quantum_trader.core.labels import DELAY, HORIZON
 from quantum_trader.core.predictions import Action
-from quantum_trader.core.vote import vote
 from quantum_trader.gates import clustered
 from quantum_trader.gates.clustered import Estimate
+from quantum_trader.gates.counterfactual import kind_of, pnl_difference
 from quantum_trader.report.frame import Frame
+from quantum_trader.report.revote import Ballot, vote_again
 
 COST = 0.0002
 """Of one unit of turnover, as a fraction (GATES.md, "Exact forms")."""
@@ -30,13 +33,23 @@ IntArray = NDArray[np.int64]
 
 @dataclass(frozen=True, slots=True)
 class Direction:
-    """Flips from one action to another: how many, how many with an outcome, and their log return after cost."""
+    """Flips from one action to another.
+
+    Attributes:
+        before: The decision as it was.
+        after: As it would have been.
+        count: How many.
+        settled: How many of them have an outcome.
+        pnl: Their log return after cost, summed.
+        se: Its standard error, the root of the sum of squares of the cycles' sums.
+    """
 
     before: str
     after: str
     count: int
     settled: int
     pnl: float
+    se: float
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -60,18 +73,20 @@ class Curve:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Flips:
-    """What the shadow's vote would have changed.
+    """What other rules of the vote would have changed.
 
     Attributes:
-        weight: The weight it voted at.
+        weight: The weight at which a shadow voted; NaN where the rules changed otherwise.
         cost: Per unit of turnover.
-        decisions: Decisions that it watched.
+        decisions: Decisions that were voted on again.
         flipped: Decisions that would have been another action.
         settled: Flips with a known outcome.
         directions: Flips by direction, the commonest first.
         total: Log return of the settled flips after cost, summed.
+        total_se: Its standard error, the root of the sum of squares of the cycles' sums (GATES.md, D).
         per_flip: Its mean with a standard error clustered by cycle.
-        consensus: For each number of agreeing voters, BUY and SELL decisions without and with the shadow's vote.
+        matrix: Shape (3, 3), decisions by the action before (SELL, HOLD, BUY) and after.
+        consensus: For each number of agreeing voters, BUY and SELL decisions before and after.
         curve: Cumulative log return after cost; no points where nothing settled.
     """
 
@@ -82,7 +97,9 @@ class Flips:
     settled: int
     directions: tuple[Direction, ...]
     total: float
+    total_se: float
     per_flip: Estimate
+    matrix: IntArray
     consensus: tuple[tuple[int, int, int], ...]
     curve: Curve
 
@@ -92,25 +109,51 @@ def counterfactual(frame: Frame, judged: str, weight: float, cost: float = COST)
     rows = np.flatnonzero(frame.models[judged].shadow)
     if not len(rows):
         return None
-    after, consensus = _vote_again(frame, judged, weight, rows)
-    before = frame.action[rows]
+    return compare(frame, Ballot({judged: weight}), cost, rows=rows, weight=weight)
+
+
+def compare(
+    frame: Frame, ballot: Ballot, cost: float = COST, *, rows: IntArray | None = None, weight: float = math.nan
+) -> Flips:
+    """The recorded decisions against a vote under other rules.
+
+    Args:
+        frame: Decisions.
+        ballot: The other rules.
+        cost: Per unit of turnover.
+        rows: Index of the decisions to vote on again; all of them if not given.
+        weight: To be told in the result.
+
+    Raises:
+        ConfigError: if the ballot names a model that took no part.
+    """
+    at = np.arange(len(frame)) if rows is None else rows
+    votes = vote_again(frame, ballot, at)
+    before, after, cycle = frame.action[at], votes.actions, frame.cycle[at]
     flipped = after != before
-    pnl = (after.astype(float) - before) * frame.forward[rows] - cost * (np.abs(after).astype(float) - np.abs(before))
+    pnl = pnl_difference(before.astype(float), after.astype(float), frame.forward[at], cost)
     settled = flipped & ~np.isnan(pnl)
     # A flip's money is there when its horizon has ended, not when it was decided.
-    ts = frame.ts_open[rows] + frame.interval * (1 + DELAY + HORIZON)
+    ts = frame.ts_open[at] + frame.interval * (1 + DELAY + HORIZON)
     return Flips(
         weight=weight,
         cost=cost,
-        decisions=len(rows),
+        decisions=len(at),
         flipped=int(flipped.sum()),
         settled=int(settled.sum()),
-        directions=_directions(before, after, pnl),
+        directions=_directions(before, after, pnl, cycle),
         total=float(pnl[settled].sum()),
-        per_flip=clustered.mean(pnl[settled], frame.cycle[rows][settled]),
-        consensus=_consensus(before, frame.consensus[rows], after, consensus),
+        total_se=_sum_se(pnl[settled], cycle[settled]),
+        per_flip=clustered.mean(pnl[settled], cycle[settled]),
+        matrix=np.bincount(kind_of(before, after), minlength=9).reshape(3, 3),
+        consensus=_consensus(before, frame.consensus[at], after, votes.consensus),
         curve=thinned(ts[settled], np.cumsum(pnl[settled])),
     )
+
+
+def _sum_se(values: FloatArray, cycle: IntArray) -> float:
+    code, cycles = clustered.codes(cycle)
+    return float(np.sqrt(np.square(np.bincount(code, values, minlength=cycles)).sum())) if len(values) else math.nan
 
 
 def thinned(ts: IntArray, value: FloatArray, points: int = POINTS) -> Curve:
@@ -126,36 +169,17 @@ def thinned(ts: IntArray, value: FloatArray, points: int = POINTS) -> Curve:
     )
 
 
-def _vote_again(frame: Frame, judged: str, weight: float, rows: IntArray) -> tuple[NDArray[np.int8], IntArray]:
-    """Actions and consensus with the judged model among the voters, each of shape (rows,)."""
-    names = list(frame.models)
-    columns = [frame.models[name] for name in names]
-    actions = np.stack([c.action[rows] for c in columns], axis=1)
-    sure = np.stack([np.nan_to_num(c.confidence[rows]) for c in columns], axis=1)
-    votes = [c.valid & (c.voter if name != judged else True) for name, c in zip(names, columns, strict=True)]
-    present = np.stack([v[rows] for v in votes], axis=1)
-    weights = np.stack([c.weight[rows] for c in columns], axis=1)
-    weights[:, names.index(judged)] = weight
-    # Who does not vote weighs nothing; vote() wants a positive number all the same.
-    weights = np.where(np.isnan(weights), 1.0, weights)
-    quorum = frame.min_consensus[rows]
-    kinds, kind = np.unique(np.column_stack([weights, quorum]), axis=0, return_inverse=True)
-    out, consensus = np.zeros(len(rows), np.int8), np.zeros(len(rows), np.int64)
-    for k, values in enumerate(kinds):
-        at = kind.ravel() == k
-        result = vote(actions[at], sure[at], present[at], values[:-1].copy(), int(values[-1]))
-        out[at], consensus[at] = result.actions, result.consensus
-    return out, consensus
-
-
-def _directions(before: NDArray[np.int8], after: NDArray[np.int8], pnl: FloatArray) -> tuple[Direction, ...]:
+def _directions(
+    before: NDArray[np.int8], after: NDArray[np.int8], pnl: FloatArray, cycle: IntArray
+) -> tuple[Direction, ...]:
     found = []
     for a in Action:
         for b in Action:
             at = (before == a) & (after == b)
             if a != b and at.any():
                 known = at & ~np.isnan(pnl)
-                found.append(Direction(a.name, b.name, int(at.sum()), int(known.sum()), float(pnl[known].sum())))
+                money, se = float(pnl[known].sum()), _sum_se(pnl[known], cycle[known])
+                found.append(Direction(a.name, b.name, int(at.sum()), int(known.sum()), money, se))
     return tuple(sorted(found, key=lambda d: -d.count))
 
 

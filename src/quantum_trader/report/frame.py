@@ -1,14 +1,14 @@
 """Archived decisions as arrays in one order (by time, then symbol), with their outcomes: what every view reads."""
 
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 import pyarrow as pa
 import pyarrow.compute as pc
 from numpy.typing import NDArray
 
-from quantum_trader.archive.join import column, outcomes
+from quantum_trader.archive.codes import codes, column
+from quantum_trader.archive.join import outcomes
 from quantum_trader.core.bars import BarSeries
 from quantum_trader.core.predictions import MODELS, Role
 from quantum_trader.gates.sample import CYCLE
@@ -69,11 +69,11 @@ class Frame:
 
     @classmethod
     def of(cls, table: pa.Table, bars: dict[str, BarSeries]) -> "Frame":
-        """Arrays of a table that holds at least one decision, sorted as `ordered` sorts it."""
-        names, symbol = np.unique(np.asarray(texts(table, "symbol")), return_inverse=True)
+        """Arrays of a table that holds at least one decision, in the order of `archive.store.in_order`."""
+        names, symbol = codes(table, "symbol")
         return cls(
-            names=tuple(names.tolist()),
-            symbol=symbol.astype(np.int64),
+            names=names,
+            symbol=symbol,
             interval=int(column(table, "ts_close")[0] - column(table, "ts_open")[0]),
             ts_open=column(table, "ts_open"),
             action=column(table, "action"),
@@ -96,18 +96,6 @@ class Frame:
         return np.asarray((self.ts_open - self.ts_open[0]) // self.interval // CYCLE)
 
 
-def ordered(table: pa.Table) -> pa.Table:
-    """The decisions by time, then symbol."""
-    order = np.lexsort((np.asarray(texts(table, "symbol")), column(table, "ts_open")))
-    return table.take(pa.array(order))
-
-
-def texts(table: pa.Table, name: str) -> list[Any]:
-    """A text column as Python strings; None where null."""
-    values: list[Any] = table[name].cast(pa.string()).to_pylist()
-    return values
-
-
 def tally(table: pa.Table, name: str) -> dict[str, int]:
     """How often each text of a column occurs, nulls left out, sorted by text."""
     counts = pc.value_counts(table[name].cast(pa.string())).to_pylist()
@@ -117,14 +105,18 @@ def tally(table: pa.Table, name: str) -> dict[str, int]:
 
 
 def _model_columns(table: pa.Table, model: str) -> ModelColumns:
-    role, p_up = np.asarray(texts(table, f"{model}.role")), column(table, f"{model}.p_up")
+    (roles, role), p_up = codes(table, f"{model}.role"), column(table, f"{model}.p_up")
     valid = ~np.isnan(p_up)
     return ModelColumns(
-        voter=role == Role.VOTER.value,
-        shadow=role == Role.SHADOW.value,
+        voter=_is(roles, role, Role.VOTER),
+        shadow=_is(roles, role, Role.SHADOW),
         valid=valid,
         action=column(table, f"{model}.action"),
         confidence=np.where(valid, column(table, f"{model}.confidence"), np.nan),
         p_up=p_up,
         weight=column(table, f"{model}.weight"),
     )
+
+
+def _is(names: tuple[str, ...], index: IntArray, role: Role) -> BoolArray:
+    return np.asarray(index == (names.index(role.value) if role.value in names else -2))

@@ -7,9 +7,11 @@ from jinja2 import Environment, PackageLoader, StrictUndefined, Template
 
 from quantum_trader.core.labels import DELAY, HORIZON
 from quantum_trader.core.predictions import DISPLAY_NAMES, Status
+from quantum_trader.gates.result import GateResult
 from quantum_trader.gates.sample import CYCLE
 from quantum_trader.report import words
-from quantum_trader.report.charts import Chart, draw_all
+from quantum_trader.report.chart import Chart
+from quantum_trader.report.charts import draw_all
 from quantum_trader.report.model import PRICE_DAYS, ReportData
 
 
@@ -22,6 +24,8 @@ def render(data: ReportData) -> str:
         names=DISPLAY_NAMES,
         statuses={status.value: words.STATUS_WORDS[status] for status in Status},
         plain_rule=words.plain_rule(data.verdict) if data.verdict else "",
+        side_by_side=words.side_by_side(data.verdict) if data.verdict else [],
+        sections=_sections(data),
         charts=_by_name(charts),
         prices=[chart for chart in charts if chart.name.startswith("price-")],
         price_days=PRICE_DAYS,
@@ -55,6 +59,18 @@ def write_whole(path: Path, text: str) -> None:
         draft.unlink(missing_ok=True)
 
 
+def _sections(data: ReportData) -> list[tuple[str, str, str, list[GateResult]]]:
+    """Letter, title, question and lines of every section after the contract."""
+    whole = data.verdict.whole if data.verdict else None
+    if whole is None:
+        return []
+    letters = sorted({line.section for line in whole.checks})
+    return [
+        (letter, words.SECTIONS[letter], words.SECTION_WORDS[letter], [c for c in whole.checks if c.section == letter])
+        for letter in letters
+    ]
+
+
 def _by_name(charts: list[Chart]) -> dict[str, Chart]:
     return {chart.name: chart for chart in charts}
 
@@ -80,10 +96,12 @@ def template(name: str) -> Template:
             "gate_number",
             "gate_sizes",
             "gate_threshold",
+            "interval",
             "minute",
             "percent",
             "percent_se",
             "price",
+            "share_interval",
             "short",
         )
     }

@@ -5,14 +5,19 @@ from dataclasses import dataclass
 
 import pyarrow as pa
 
-from quantum_trader.archive.join import column, roles, samples
+from quantum_trader.archive.case import case_of, judge_case
+from quantum_trader.archive.codes import column
+from quantum_trader.archive.join import roles, samples
+from quantum_trader.archive.store import in_order
 from quantum_trader.core.bars import BarSeries
 from quantum_trader.core.predictions import DEFAULT_WEIGHTS, DISPLAY_NAMES, MODELS, Role, Status
-from quantum_trader.gates.policy import DEFAULT, ContractPolicy
+from quantum_trader.gates.policy import ContractPolicy
+from quantum_trader.gates.sample import Sample
 from quantum_trader.gates.summary import ModelSummary, describe
 from quantum_trader.gates.verdict import Verdict, judge_contract
+from quantum_trader.gates.whole_policy import WHOLE, Policy
 from quantum_trader.report.flips import Flips, counterfactual
-from quantum_trader.report.frame import Frame, ordered, tally
+from quantum_trader.report.frame import Frame, tally
 from quantum_trader.report.intents import IntentLine, last_intents
 from quantum_trader.report.views import (
     AgreementView,
@@ -26,6 +31,7 @@ from quantum_trader.report.views import (
     reliability_view,
     shares_view,
 )
+from quantum_trader.report.whole import WholeView, whole_view
 
 PRICE_DAYS = 7.0
 """Days before the last decision that the price charts show."""
@@ -77,6 +83,7 @@ class Charts:
         prices: Of at most PRICE_SYMBOLS symbols, those with the most intents.
         prices_left_out: Symbols that are not drawn.
         reliability: Of the judged model; None without one.
+        whole: What belongs to the verdict over all sections; None without a judged model.
         flips: Of the judged model; None where it never was a shadow.
     """
 
@@ -85,6 +92,7 @@ class Charts:
     prices: tuple[PriceView, ...]
     prices_left_out: int
     reliability: ReliabilityView | None
+    whole: WholeView | None
     flips: Flips | None
 
 
@@ -99,6 +107,7 @@ class ReportData:
         judged: Short name of the judged model; None without one.
         symbols: Venue symbols, sorted.
         timeframe: Of the bars; empty without decisions.
+        bar_ms: Length of a bar; 0 without decisions.
         ts_first: Open of the first bar decided on.
         ts_last: Close of the last bar decided on.
         decisions: How many.
@@ -119,6 +128,7 @@ class ReportData:
     judged: str | None
     symbols: tuple[str, ...]
     timeframe: str
+    bar_ms: int
     ts_first: int
     ts_last: int
     decisions: int
@@ -146,7 +156,7 @@ def build_report(
     simulated: bool,
     title: str,
     verdict: Verdict | None = None,
-    policy: ContractPolicy = DEFAULT,
+    policy: Policy | ContractPolicy = WHOLE,
     weight: float | None = None,
     notes: Sequence[str] = (),
 ) -> ReportData:
@@ -159,8 +169,8 @@ def build_report(
         simulated: Whether the bars come from the simulator.
         title: For people.
         verdict: The gates' verdict on the judged model; taken here with `policy` if not given.
-        policy: Thresholds of the contract.
-        weight: The judged model's weight in the counterfactual vote; its default weight if not given.
+        policy: Thresholds: of the whole verdict, or those of the contract alone, which never promotes.
+        weight: The weight that the judged model would vote at; its default weight if not given.
         notes: Sentences for the reader.
 
     Raises:
@@ -168,13 +178,14 @@ def build_report(
     """
     if not len(table):
         return _empty(simulated, title, tuple(notes))
-    table = ordered(table)
+    table = in_order(table)
     sample, frame, parts = samples(table, bars), Frame.of(table, bars), roles(table)
     found = judged if judged in sample else None
-    if found is not None and verdict is None:
-        verdict = judge_contract(sample[found], policy)
+    share = DEFAULT_WEIGHTS.get(found or "", 0.0) if weight is None else weight
     if found is None:
         verdict = None
+    elif verdict is None:
+        verdict = take_verdict(table, bars, found, policy, share)
     return ReportData(
         title=title,
         headline=verdict.summary if verdict else _nothing(judged),
@@ -182,6 +193,7 @@ def build_report(
         judged=found,
         symbols=frame.names,
         timeframe=table["timeframe"][0].as_py(),
+        bar_ms=frame.interval,
         ts_first=int(frame.ts_open[0]),
         ts_last=int(column(table, "ts_close").max()),
         decisions=len(table),
@@ -190,11 +202,33 @@ def build_report(
         models=tuple(_model(table, frame, name, parts[name], describe(sample[name])) for name in sample),
         verdict=verdict,
         intents=last_intents(table, found),
-        charts=_charts(frame, bars, found, weight),
+        charts=_charts(frame, bars, sample[found] if found else None, found, share, verdict),
         features=tuple(tally(table, "features")),
         policies=tuple(tally(table, "policy")),
         notes=tuple(notes),
     )
+
+
+def take_verdict(
+    table: pa.Table,
+    bars: dict[str, BarSeries],
+    judged: str,
+    policy: Policy | ContractPolicy = WHOLE,
+    weight: float | None = None,
+) -> Verdict:
+    """The verdict on a model: over all sections on a shadow, over the contract alone on a model that only votes.
+
+    A model that votes already stands among those that it would have to be compared with.
+
+    Raises:
+        ConfigError: if bars and decisions do not match.
+    """
+    if isinstance(policy, ContractPolicy):
+        return judge_contract(samples(table, bars)[judged], policy)
+    if roles(table)[judged] == {Role.VOTER.value}:
+        return judge_contract(samples(table, bars)[judged], policy.contract)
+    share = DEFAULT_WEIGHTS[judged] if weight is None else weight
+    return judge_case(case_of(table, bars, judged, share), policy)
 
 
 _ACTIONS = {"BUY": 1, "SELL": -1, "HOLD": 0}
@@ -209,7 +243,9 @@ def _nothing(judged: str | None) -> str:
 def _empty(simulated: bool, title: str, notes: tuple[str, ...]) -> ReportData:
     headline = "Nothing was judged: there are no decisions in the window."
     nothing = dict.fromkeys(_ACTIONS, 0)
-    return ReportData(title, headline, simulated, None, (), "", 0, 0, 0, 0, nothing, (), None, (), None, (), (), notes)
+    return ReportData(
+        title, headline, simulated, None, (), "", 0, 0, 0, 0, 0, nothing, (), None, (), None, (), (), notes
+    )
 
 
 def _model(table: pa.Table, frame: Frame, name: str, parts: set[str], summary: ModelSummary) -> ModelReport:
@@ -225,20 +261,29 @@ def _model(table: pa.Table, frame: Frame, name: str, parts: set[str], summary: M
     )
 
 
-def _charts(frame: Frame, bars: dict[str, BarSeries], judged: str | None, weight: float | None) -> Charts:
+def _charts(
+    frame: Frame,
+    bars: dict[str, BarSeries],
+    sample: Sample | None,
+    judged: str | None,
+    weight: float,
+    verdict: Verdict | None,
+) -> Charts:
     busiest = sorted(frame.names, key=lambda name: -_intents(frame, name))
     drawn = sorted(busiest[:PRICE_SYMBOLS])
     prices = [price_view(frame, bars[name], PRICE_DAYS) for name in drawn]
-    flips = None
-    if judged is not None:
-        flips = counterfactual(frame, judged, DEFAULT_WEIGHTS[judged] if weight is None else weight)
+    whole = None
+    if sample is not None and verdict is not None:
+        policy = verdict.whole.policy if verdict.whole else WHOLE
+        whole = whole_view(sample, verdict, frame.names, int(frame.ts_open[0]), frame.interval, policy)
     return Charts(
         agreement=agreement_view(frame),
         shares=shares_view(frame),
         prices=tuple(view for view in prices if view is not None),
         prices_left_out=len(busiest) - len(drawn),
         reliability=reliability_view(frame, judged) if judged else None,
-        flips=flips,
+        whole=whole,
+        flips=counterfactual(frame, judged, weight) if judged else None,
     )
 
 

@@ -8,26 +8,33 @@ from rich.table import Table
 from rich.text import Text
 
 from quantum_trader.core.predictions import DISPLAY_NAMES, Status
+from quantum_trader.gates.deployment import RECENT
+from quantum_trader.gates.evidence import EVIDENCE
+from quantum_trader.gates.result import GateResult
 from quantum_trader.gates.verdict import Verdict
 from quantum_trader.report.flips import Flips
 from quantum_trader.report.intents import IntentLine
 from quantum_trader.report.model import ModelReport, ReportData
 from quantum_trader.report.words import (
     NONE,
+    SECTIONS,
     STATE_MARKS,
     STATUS_WORDS,
     basis_points,
     basis_points_se,
     days,
     decimal,
+    gate_needs,
     gate_number,
     gate_sizes,
     gate_threshold,
+    interval,
     minute,
     percent,
     percent_se,
     plain_rule,
     price,
+    side_by_side,
 )
 
 _COLOURS = {
@@ -49,7 +56,7 @@ def summary(data: ReportData) -> RenderableType:
     if data.models:
         parts += [models_table(data), statuses_table(data)]
     if data.verdict is not None:
-        parts += [gates_table(data.verdict), reasons(data.verdict)]
+        parts += verdict_parts(data.verdict, data.bar_ms)
     if data.charts is not None and data.charts.flips is not None:
         parts.append(flips_line(data.charts.flips, DISPLAY_NAMES[data.judged or ""]))
     if data.models:
@@ -58,12 +65,28 @@ def summary(data: ReportData) -> RenderableType:
     return Group(*(piece for part in parts for piece in (part, Text())))
 
 
+def verdict_parts(verdict: Verdict, bar_ms: int) -> list[RenderableType]:
+    """The lines of every section, what blocks a promotion, why, and the plain rule beside it."""
+    parts: list[RenderableType] = [lines_table(verdict)]
+    if verdict.blocking:
+        parts.append(blocking(verdict, bar_ms))
+    parts.append(reasons(verdict))
+    if verdict.plain is not None:
+        parts += [plain_table(verdict), Text(plain_rule(verdict))]
+    return parts
+
+
 def verdict_line(data: ReportData) -> Text:
     """The verdict in one sentence, its first word coloured."""
     if data.verdict is None:
         return Text(data.headline, style="bold yellow")
-    word = data.verdict.state.value
-    line = Text(f"{STATE_MARKS[word]} {data.headline}", style="bold")
+    return stated(data.verdict, data.headline)
+
+
+def stated(verdict: Verdict, headline: str) -> Text:
+    """A sentence on a verdict, its first word coloured."""
+    word = verdict.state.value
+    line = Text(f"{STATE_MARKS[word]} {headline}", style="bold")
     line.highlight_words([word], style=_COLOURS[word])
     return line
 
@@ -123,39 +146,76 @@ def statuses_table(data: ReportData) -> Table:
     return table
 
 
-def gates_table(verdict: Verdict) -> Table:
-    """The four gates with state, number, sizes and threshold."""
+def lines_table(verdict: Verdict) -> Table:
+    """Every line of the verdict with state, number, sizes and threshold, section by section."""
     table = _table(
-        f"Gates ({verdict.valid:,} valid of {verdict.rows:,} events in {verdict.cycles} complete cycles; "
-        f"{verdict.policy.passes_needed} of {len(verdict.gates)} must pass)"
+        f"Read at the last complete cycle: {verdict.valid:,} valid of {verdict.rows:,} events, {verdict.cycles} cycles"
     )
-    table.add_column("Gate")
+    table.add_column("Line")
     table.add_column("State")
     table.add_column("Number ± se", justify="right")
     table.add_column("Threshold", justify="right")
     table.add_column("n raw / effective", justify="right")
-    for gate in verdict.gates:
-        word = gate.state.value
-        state = Text(f"{STATE_MARKS[word]} {word}", style=f"bold {_COLOURS[word]}")
-        z = "" if math.isnan(gate.z) else f" (z {gate.z:.2f})"
-        table.add_row(Text(gate.name), state, gate_number(gate) + z, gate_threshold(gate), gate_sizes(gate))
+    checks = () if verdict.whole is None else verdict.whole.checks
+    section = ""
+    for line in (*verdict.gates, *checks):
+        if line.section != section:
+            section = line.section
+            needed = f"{verdict.policy.passes_needed} of {len(verdict.gates)} must pass" if section == "A" else ""
+            table.add_row(Text(f"{section}  {SECTIONS[section]}", style="bold"), needed)
+        z = "" if math.isnan(line.z) else f" (z {line.z:.2f})"
+        table.add_row(Text(line.name), _state(line.state.value), gate_number(line) + z, *_compared(line))
     return table
 
 
+def _compared(line: GateResult) -> tuple[str, str]:
+    unit = " blocks" if line.name in (EVIDENCE, RECENT) else ""
+    return gate_threshold(line), gate_sizes(line) + unit
+
+
+def blocking(verdict: Verdict, bar_ms: int) -> Text:
+    """What stands between the model and a promotion, and what each open line needs, once where several say the same."""
+    text = Text("What blocks a promotion", style="bold")
+    said: dict[str, list[GateResult]] = {}
+    for line in verdict.blocking:
+        need = gate_needs(line, bar_ms)
+        said.setdefault(f"{line.reason} {need}".rstrip(), []).append(line)
+    for why, lines in said.items():
+        word = lines[0].state.value
+        text.append(f"\n{STATE_MARKS[word]} ", style=_COLOURS[word])
+        text.append(f"{', '.join(line.name for line in lines)}: ", style="bold").append(why, style="not bold")
+    return text
+
+
 def reasons(verdict: Verdict) -> Text:
-    """Why each gate says what it says and what an open one needs (once, where several say the same)."""
-    lines = Text()
-    needs = {need.partition(": ")[0]: need.partition(": ")[2] for need in verdict.needs}
-    said: dict[str, list[str]] = {}
-    for gate in verdict.gates:
-        said.setdefault(f"needs {needs[gate.name]}" if gate.name in needs else gate.reason, []).append(gate.name)
-    for why, names in said.items():
-        lines.append(f"{', '.join(names)}: ", style="bold").append(f"{why}\n")
+    """Why each other line says what it says."""
+    text = Text()
+    checks = () if verdict.whole is None else verdict.whole.checks
+    for line in (*verdict.gates, *checks):
+        if line not in verdict.blocking:
+            word = line.state.value
+            text.append(f"{STATE_MARKS[word]} ", style=_COLOURS[word])
+            text.append(f"{line.name}: ", style="bold").append(f"{line.reason}\n")
+    for fault in verdict.faults:
+        text.append("Fault: ", style="bold red").append(f"{fault}\n")
     for note in verdict.notes:
-        lines.append("Note: ", style="bold").append(f"{note}\n")
-    lines.append(plain_rule(verdict))
-    lines.rstrip()
-    return lines
+        text.append("Note: ", style="bold").append(f"{note}\n")
+    text.rstrip()
+    return text
+
+
+def plain_table(verdict: Verdict) -> Table:
+    """The contract beside the plain rule, gate by gate."""
+    table = _table("Side by side: the contract, and the plain 3-of-4 rule on the same events")
+    for name in ("Gate", "Contract", "Its number ± se", "Plain rule", "Its number"):
+        table.add_column(name, justify="right" if "number" in name else "left")
+    for name, ours, number, plain, its in side_by_side(verdict):
+        table.add_row(name, _state(ours), number, _state(plain), its)
+    return table
+
+
+def _state(word: str) -> Text:
+    return Text(f"{STATE_MARKS[word]} {word}", style=f"bold {_COLOURS[word]}")
 
 
 def flips_line(flips: Flips, who: str) -> Text:
@@ -165,8 +225,8 @@ def flips_line(flips: Flips, who: str) -> Text:
     line += "would have been another action"
     if flips.settled:
         line += f"; {flips.settled:,} of them settled, together {basis_points(flips.total)} after cost "
-        line += f"({basis_points_se(flips.per_flip)} each)"
-    return Text(f"{line}. A counterfactual, not part of the verdict.")
+        line += f"(95%: {interval(flips.total, flips.total_se)}; {basis_points_se(flips.per_flip)} each)"
+    return Text(f"{line}.")
 
 
 def intents_table(intents: tuple[IntentLine, ...]) -> RenderableType:

@@ -80,7 +80,11 @@ def reliability_view(frame: Frame, model: str, bins: int = 10) -> ReliabilityVie
     the events there are): events of one cycle share their market.
     """
     known = frame.models[model].valid & ~np.isnan(frame.forward)
-    p, rise, cycle = frame.models[model].p_up[known], frame.forward[known] > 0, frame.cycle[known]
+    return reliability_of(frame.models[model].p_up[known], frame.forward[known] > 0, frame.cycle[known], bins)
+
+
+def reliability_of(p: FloatArray, rise: NDArray[np.bool_], cycle: IntArray, bins: int = 10) -> ReliabilityView:
+    """The reliability curve of probabilities p, their outcomes and cycles, all of shape (n,)."""
     bin_of = quantile_bins(p, bins)
     curve = reliability(p, rise.astype(float), bin_of, bins)
     points = []

@@ -5,6 +5,8 @@ import math
 from quantum_trader.core.errors import format_ms
 from quantum_trader.core.predictions import Status
 from quantum_trader.gates.clustered import Estimate
+from quantum_trader.gates.deployment import AFTER_COST, BRIER_GAIN, BY_REGIME, BY_SYMBOL, RECENT
+from quantum_trader.gates.evidence import EVIDENCE
 from quantum_trader.gates.result import (
     ACTION_DIVERSITY,
     CALIBRATION,
@@ -13,7 +15,12 @@ from quantum_trader.gates.result import (
     GateResult,
     GateState,
 )
+from quantum_trader.gates.sample import CYCLE
 from quantum_trader.gates.verdict import Verdict
+from quantum_trader.gates.vetoes import COVERAGE, DEGENERATE, HOMOGENEOUS, LEAK, REDUNDANT
+
+Z95 = 1.959963984540054
+"""Standard errors on each side of a 95 % interval."""
 
 NONE = "–"
 """Stands for a number that does not exist."""
@@ -38,8 +45,26 @@ STATUS_WORDS = {
 }
 """How the statuses are called in a table's head."""
 
-_SHARES = (ACTION_DIVERSITY, SHADOW_CORRELATION)
-_SIGNS = {ACTION_DIVERSITY: "≤", CONFIDENCE_SPREAD: "≥", SHADOW_CORRELATION: "≥", CALIBRATION: "≥"}
+SECTIONS = {
+    "A": "The contract",
+    "B": "Vetoes",
+    "C": "Evidence",
+    "D": "Had it voted",
+}
+"""Titles of GATES.md's sections."""
+
+SECTION_WORDS = {
+    "A": "what the four gates say",
+    "B": "what alone keeps a model from a vote",
+    "C": "what it knows that the voters do not, however often one looks",
+    "D": "would its vote have helped",
+}
+"""What each section asks."""
+
+_SHARES = (ACTION_DIVERSITY, SHADOW_CORRELATION, COVERAGE, DEGENERATE, LEAK)
+_DIGITS = {CALIBRATION: 3, REDUNDANT: 3, HOMOGENEOUS: 2, EVIDENCE: 2, BY_SYMBOL: 2, BY_REGIME: 2, RECENT: 2}
+_AT_MOST = (ACTION_DIVERSITY, DEGENERATE, HOMOGENEOUS, LEAK)
+_ABOVE = (BRIER_GAIN, AFTER_COST)
 
 
 def percent(value: float, digits: int = 1) -> str:
@@ -105,24 +130,30 @@ def basis_points(value: float) -> str:
 
 
 def gate_number(gate: GateResult) -> str:
-    """A gate's number ± standard error."""
+    """A line's number ± standard error."""
     if math.isnan(gate.value):
         return NONE
-    share = gate.name in _SHARES
-    digits = 1 if share else 3 if gate.name == CALIBRATION else 4
+    share, digits = gate.name in _SHARES, _DIGITS.get(gate.name, 4)
     number = f"{gate.value:.1%}" if share else f"{gate.value:.{digits}f}"
-    # The plain rule knows no standard errors.
+    # The plain rule knows no standard errors, nor does the evidence need one.
     if math.isnan(gate.se):
         return number
-    return f"{number} ± {_error(100 * gate.se if share else gate.se, digits, gate.cycles)}"
+    return f"{number} ± {_error(100 * gate.se if share else gate.se, 1 if share else digits, gate.cycles)}"
 
 
 def gate_threshold(gate: GateResult) -> str:
-    """What a gate's number is compared with."""
+    """What a line's number is compared with."""
     if math.isnan(gate.threshold):
         return NONE
     number = f"{gate.threshold:.1%}" if gate.name in _SHARES else f"{gate.threshold:.3f}"
-    return f"{_SIGNS[gate.name]} {number}"
+    return f"{sign(gate)} {number}"
+
+
+def sign(gate: GateResult) -> str:
+    """How a line's number is compared with its threshold."""
+    if gate.name == REDUNDANT:
+        return "<"
+    return "≤" if gate.name in _AT_MOST else ">" if gate.name in _ABOVE else "≥"
 
 
 def gate_sizes(gate: GateResult) -> str:
@@ -179,10 +210,59 @@ def plain_rule(verdict: Verdict) -> str:
     )
 
 
-def gate_needs(gate: GateResult) -> str:
-    """What an INSUFFICIENT gate needs; empty for any other."""
+def side_by_side(verdict: Verdict) -> list[tuple[str, str, str, str, str]]:
+    """For each gate: its name, what this policy says and of what number, what the plain rule says and of what number.
+
+    Empty where the plain rule was not asked.
+    """
+    plain = verdict.plain
+    if plain is None:
+        return []
+    said = {
+        ACTION_DIVERSITY: (plain.diverse, percent(plain.max_share)),
+        CONFIDENCE_SPREAD: (plain.spread_out, decimal(plain.spread)),
+        SHADOW_CORRELATION: (plain.correlated, percent(plain.agreement)),
+        CALIBRATION: (plain.calibrated, "agreement per bucket"),
+    }
+    return [
+        (gate.name, gate.state.value, gate_number(gate), "PASS" if said[gate.name][0] else "FAIL", said[gate.name][1])
+        for gate in verdict.gates
+    ]
+
+
+def gate_needs(gate: GateResult, bar_ms: int = 0) -> str:
+    """What an INSUFFICIENT line needs; empty for any other.
+
+    Args:
+        gate: The line.
+        bar_ms: Length of a bar; with it the need is said in days too.
+    """
     if gate.state is not GateState.INSUFFICIENT or gate.more_events == 0:
         return ""
     if gate.more_events is None or gate.more_cycles is None:
         return "More events of this kind will not settle it."
-    return f"Needs about {gate.more_events:,} more events ({gate.more_cycles:,} cycles)."
+    span = f", {days(gate.more_cycles * CYCLE * bar_ms)}" if bar_ms else ""
+    return f"Needs about {gate.more_events:,} more events ({gate.more_cycles:,} cycles{span})."
+
+
+def interval(value: float, se: float) -> str:
+    """A 95 % interval of a log return in basis points, from its standard error.
+
+    >>> interval(0.001, 0.0005)
+    '+0.2 to +19.8 bp'
+    """
+    if math.isnan(value) or math.isnan(se):
+        return NONE
+    return f"{1e4 * (value - Z95 * se):+,.1f} to {1e4 * (value + Z95 * se):+,.1f} bp"
+
+
+def share_interval(estimate: Estimate) -> str:
+    """A 95 % interval of a share, from its clustered standard error.
+
+    >>> share_interval(Estimate(0.5, 0.01, 100, 90.0, 20))
+    '48.0% to 52.0%'
+    """
+    if math.isnan(estimate.value):
+        return NONE
+    half = Z95 * estimate.se
+    return f"{max(0.0, estimate.value - half):.1%} to {min(1.0, estimate.value + half):.1%}"
