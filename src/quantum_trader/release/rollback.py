@@ -203,7 +203,7 @@ def _two_halves(
     before, after = states
     middle = State(role="shadow", artefact=before.artefact) if before.artefact else State()
     shadow, shadow_sha256 = _fallback(snapshot.env, model, settings)
-    revokes = {*_revocations(snapshot, model, before.artefact), *revocations}
+    revokes = dict.fromkeys([*_revocations(snapshot, model, before.artefact), *revocations])
     first: list[Detail] = [*revokes, _rollback(model, before, middle, order, kind)]
     flip = env_step(settings, env, order, shadow, shadow_sha256)
     if source is not None:

@@ -90,8 +90,13 @@ def weights(values: Mapping[str, str]) -> dict[str, float]:
     return {**DEFAULT_WEIGHTS, **{name.strip(): float(number) for name, _, number in given}}
 
 
-def take_snapshot(host: Host, settings: HostSettings) -> Snapshot:
+def take_snapshot(host: Host, settings: HostSettings, instead: bytes | None = None) -> Snapshot:
     """Read how a host stands; nothing is changed.
+
+    Args:
+        host: The host.
+        settings: Where things lie there.
+        instead: What to read values from, where the env file itself is past reading.
 
     Raises:
         QuantumError: if its env file, ledger or models' folder cannot be read.
@@ -101,7 +106,7 @@ def take_snapshot(host: Host, settings: HostSettings) -> Snapshot:
         found = "is not there; see `quantum init`" if what is None else f"is a {what.kind}"
         raise ReleaseError(f"host {host.name}: env file {settings.env_file} {found}")
     env = host.read(settings.env_file)
-    values = read_values(env, f"{host.name}:{settings.env_file}")
+    values = read_values(env if instead is None else instead, f"{host.name}:{settings.env_file}")
     named = {}
     for model in MODELS:
         path = values.get(f"{model.upper()}_MODEL_PATH", "")
