@@ -59,7 +59,7 @@ def deploy(
             run.resume()
             return
         run.prepare(model, artefact, (repo, remote, branch), no_git, reason)
-        if run.is_there() or dry_run:
+        if dry_run or run.is_there():
             run.show()
             return
         run.carry_out()
@@ -151,12 +151,11 @@ class _Deployment:
             self._rollout.forget(self._artefact, self._order.transaction)
             raise
         self._rollout.submit(self._planned.plan)
-        report_end({**self._planned.plan, **self._rollout.follow(self._order.transaction)})
+        report_end(self._rollout.follow(self._order.transaction))
         self.say(f"{self._model} {self._artefact.digest[:16]} is deployed in shadow on {self._host.name}")
         self._say_next()
 
     def _interrupted(self) -> bool:
-        self._rollout.install()
         return any(one["begun"] and one["result"] is None for one in self._rollout.transactions()[1])
 
     def _plan_again(self) -> None:

@@ -56,8 +56,9 @@ def rollback(
 
     try:
         rollout = Rollout(place, settings, say)
-        rollout.install()
-        rollout.finish_interrupted()
+        if not dry_run:
+            rollout.install()
+            rollout.finish_interrupted()
         planned = _plan(ways[0], model, place, settings, rollout.transactions()[1], reason)
         show_plan(planned, settings.env_file, say)
         if dry_run:
@@ -68,9 +69,8 @@ def rollback(
         place.close()
     _report(end, model)
     after = planned.after
-    say(
-        f"{model} stands as {after.role} {after.artefact[:16]} on {place.name}; the engine is ready and says so".rstrip()
-    )
+    stands = f"{after.role} {after.artefact[:16]}".rstrip()
+    say(f"{model} stands as {stands} on {place.name}; the engine is ready and says so")
 
 
 def _plan(

@@ -4,6 +4,7 @@ What is done is done by the agent, on the host. Whoever stands here may lose the
 left between two states for longer than until the agent, or the next run, has finished it.
 """
 
+import contextlib
 import hashlib
 import json
 import secrets
@@ -59,7 +60,9 @@ class Rollout:
 
     def transactions(self) -> tuple[bool, list[dict[str, Any]]]:
         """Whether one runs now, and every one that the host remembers, oldest first."""
-        told = json.loads(self._call("status", str(self._settings.state)))
+        # The program by standard input: looking needs nothing installed.
+        words = [self._settings.python, "-I", "-", "status", str(self._settings.state)]
+        told = json.loads(self._host.run(words, self._program, timeout_s=60.0).out)
         return bool(told["busy"]), list(told["transactions"])
 
     def send(self, folder: Path, artefact: Held, transaction: str) -> None:
@@ -72,14 +75,16 @@ class Rollout:
         free = min(host.free_bytes(models), host.free_bytes(self._settings.state))
         if free < 3 * artefact.size + SPARE_BYTES:
             raise HostError(f"host {host.name}: {free:,} bytes free; {3 * artefact.size + SPARE_BYTES:,} are needed")
+        self._sweep(artefact)
         target = staged(self._settings, artefact, transaction)
         host.run(["mkdir", "-m", "700", str(target)])
         for name in artefact.files:
             host.put(folder / name, target / name, 0o600)
 
     def forget(self, artefact: Held, transaction: str) -> None:
-        """Take away what was sent, where it came to nothing."""
-        self._host.run(["rm", "-rf", "--", str(staged(self._settings, artefact, transaction))], check=False)
+        """Take away what was sent, where it came to nothing; a host that is away keeps it until the next time."""
+        with contextlib.suppress(HostError):
+            self._host.run(["rm", "-rf", "--", str(staged(self._settings, artefact, transaction))], check=False)
 
     def submit(self, plan: dict[str, Any]) -> None:
         """Give the agent a plan and start it.
@@ -126,9 +131,8 @@ class Rollout:
             except HostError as error:
                 lost_since = time.monotonic() if lost_since is None else lost_since
                 if time.monotonic() - lost_since > patience_s:
-                    raise ReleaseError(
-                        f"{error}; transaction {transaction} goes on by itself, run the command again to see how it ended"
-                    ) from error
+                    told = f"transaction {transaction} goes on by itself; run the command again to see how it ended"
+                    raise ReleaseError(f"{error}; {told}") from error
                 time.sleep(min(1.0, patience_s))
                 continue
             seen += len(events)
@@ -150,6 +154,12 @@ class Rollout:
                     self.start(one["id"])
                 found = {**one, **self.follow(one["id"])}
         return found
+
+    def _sweep(self, artefact: Held) -> None:
+        """What was sent by a run that died before it gave the agent a plan."""
+        for name in self._host.names(self._settings.models):
+            if name.startswith(f".{artefact.folder.name}.") and name.endswith(".sent"):
+                self._host.run(["rm", "-rf", "--", str(self._settings.models / name)])
 
     def _events(self, transaction: str, seen: int) -> list[dict[str, Any]]:
         arguments = ["journal", str(self._settings.state), transaction, str(seen), str(_WAIT_S)]
