@@ -174,7 +174,8 @@ def plan_nuclear(
     entries = [e for e in snapshot.entries if not (isinstance(e.detail, Grant) and e.detail.artefact in revoked)]
     without = Snapshot(snapshot.env, snapshot.values, entries, snapshot.named, _with(snapshot, deployment))
     after = state_of(without, model, values)
-    env = EnvPlan(snapshot.env, backup, ((0, 10**9),), frozenset())
+    shown = frozenset({f"{model.upper()}_MODEL_PATH", f"{model.upper()}_SHADOW_ONLY", WEIGHTS})
+    env = EnvPlan(snapshot.env, backup, ((0, 10**9),), shown)
     steps: list[Step] = [] if deployment.previous is None else [_repair(settings, deployment.previous)]
     used = {path for name, path in values.items() if name.endswith("_MODEL_PATH")}
     last: list[Step] = []
