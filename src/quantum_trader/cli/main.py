@@ -24,6 +24,8 @@ VERBS = {
     "register": ("quantum_trader.cli.register", "register", "Write down by what a shadow will be judged."),
     "audit": ("quantum_trader.cli.audit", "app", "Read and verify the release ledger."),
     "run": ("quantum_trader.cli.run", "run", "Run the engine: bars in, decisions and intents out."),
+    "deploy": ("quantum_trader.cli.deploy", "deploy", "Bring an artefact to a host, in shadow."),
+    "rollback": ("quantum_trader.cli.rollback", "rollback", "Go back: to shadow, to the baseline, to the backup."),
     "status": ("quantum_trader.cli.status", "status", "Show who runs, the exact accounting, lags and alarms."),
     "feed": ("quantum_trader.cli.feed", "feed", "Write bars to the stream, from a file or an exchange."),
     "server": ("quantum_trader.cli.feed", "server", "Run the embedded Valkey server in the foreground."),

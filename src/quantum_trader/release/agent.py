@@ -444,10 +444,16 @@ class Command:
 
     def __init__(self, step: Step, _: Path) -> None:
         self.argv, self.stdin, self.timeout_s = step["argv"], step.get("stdin", ""), step["timeout_s"]
+        self.optional = step.get("optional", False)
 
     def do(self) -> dict[str, Any]:
-        """Run it; anything but exit code 0 is a problem."""
-        return {"said": command(self.argv, self.stdin, self.timeout_s).strip()[:2000]}
+        """Run it; anything but exit code 0 is a problem, which an optional one only tells."""
+        try:
+            return {"said": command(self.argv, self.stdin, self.timeout_s).strip()[:2000]}
+        except Problem as problem:
+            if not self.optional:
+                raise
+            return {"failed": str(problem)}
 
     def undo(self) -> None:
         """What was recorded stays recorded."""

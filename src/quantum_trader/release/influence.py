@@ -222,8 +222,15 @@ def _written(place: Place, plan: EnvPlan, check: Callable[[], None]) -> None:
 
 
 def _weights(place: Place, model: str, weight: float) -> str:
-    """The variable of all weights with one of them changed."""
-    held = read_values(_read(place), str(place.env_file)).get(WEIGHTS, "")
+    return weights_text(read_values(_read(place), str(place.env_file)).get(WEIGHTS, ""), model, weight)
+
+
+def weights_text(held: str, model: str, weight: float) -> str:
+    """The variable of all weights with one of them changed.
+
+    >>> weights_text("xgb=0.3", "patchtst", 0.1)
+    'xgb=0.3,patchtst=0.1'
+    """
     parts = [part.partition("=") for part in held.split(",") if part.strip()]
     weights = {name.strip(): value.strip() for name, _, value in parts} | {model: repr(weight)}
     return ",".join(

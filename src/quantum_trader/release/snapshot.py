@@ -1,0 +1,145 @@
+"""How a host stands before something is changed there: env file, ledger, the artefacts that it names."""
+
+import tempfile
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+
+from quantum_trader.core.errors import ReleaseError
+from quantum_trader.core.predictions import DEFAULT_WEIGHTS, MODELS, Role
+from quantum_trader.core.roles import assign_role
+from quantum_trader.models.manifest import MANIFEST_FILE, NAME, FileEntry, Manifest, digest, parse
+from quantum_trader.release.env_file import read_values
+from quantum_trader.release.host import Host, checked_path
+from quantum_trader.release.host_settings import HostSettings
+from quantum_trader.release.ledger import read_entries, voting
+from quantum_trader.release.ledger_entries import Entry, State
+
+
+@dataclass(frozen=True)
+class Held:
+    """An artefact by its manifest: where it lies, and what its files must be."""
+
+    folder: PurePosixPath
+    digest: str
+    model: str
+    schema_known: bool
+    files: Mapping[str, FileEntry]
+
+    @classmethod
+    def of(cls, folder: PurePosixPath, manifest: Manifest, raw: bytes) -> "Held":
+        """From the bytes of its manifest."""
+        files = {**manifest.files, MANIFEST_FILE: FileEntry(digest(raw), len(raw))}
+        return cls(folder, digest(raw), manifest.model, manifest.schema_known, files)
+
+    @property
+    def size(self) -> int:
+        """Bytes of all its files."""
+        return sum(entry.bytes for entry in self.files.values())
+
+    def files_json(self) -> dict[str, dict[str, object]]:
+        """Its files as a plan names them."""
+        return {name: {"sha256": entry.sha256, "bytes": entry.bytes} for name, entry in self.files.items()}
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A host at one moment.
+
+    Attributes:
+        env: Bytes of its env file.
+        values: What the env file says.
+        entries: Its ledger.
+        named: The artefact that the env file names for each model; a broken or missing one is left out.
+        held: Every artefact in its models' folder, by digest.
+    """
+
+    env: bytes
+    values: Mapping[str, str]
+    entries: list[Entry]
+    named: Mapping[str, Held]
+    held: Mapping[str, Held]
+
+    def state_of(self, model: str) -> State:
+        """Where a model stands, by the rules of the engine."""
+        return state_of(self, model, self.values)
+
+    @property
+    def ledger(self) -> PurePosixPath:
+        """Path of the ledger."""
+        return _ledger(self.values)
+
+
+def state_of(snapshot: Snapshot, model: str, values: Mapping[str, str]) -> State:
+    """Where a model would stand with other values in the env file, by the rules of the engine."""
+    path = values.get(f"{model.upper()}_MODEL_PATH", "")
+    found = next((h for h in (*snapshot.held.values(), *snapshot.named.values()) if str(h.folder) == path), None)
+    if found is None:
+        return State()
+    granted = voting(snapshot.entries).get(model, set())
+    flag = values.get(f"{model.upper()}_SHADOW_ONLY")
+    role = assign_role(model, found.digest, granted, flag, schema_known=found.schema_known).role
+    if role is not Role.VOTER:
+        return State(role="shadow", artefact=found.digest)
+    return State(role="voter", artefact=found.digest, weight=weights(values)[model])
+
+
+def weights(values: Mapping[str, str]) -> dict[str, float]:
+    """Nominal weights that an env file sets."""
+    given = (part.partition("=") for part in values.get("QUANTUM_WEIGHTS", "").split(",") if part.strip())
+    return {**DEFAULT_WEIGHTS, **{name.strip(): float(number) for name, _, number in given}}
+
+
+def take_snapshot(host: Host, settings: HostSettings, instead: bytes | None = None) -> Snapshot:
+    """Read how a host stands; nothing is changed.
+
+    Args:
+        host: The host.
+        settings: Where things lie there.
+        instead: What to read values from, where the env file itself is past reading.
+
+    Raises:
+        QuantumError: if its env file, ledger or models' folder cannot be read.
+    """
+    what = host.stat(settings.env_file)
+    if what is None or what.kind != "file":
+        found = "is not there; see `quantum init`" if what is None else f"is a {what.kind}"
+        raise ReleaseError(f"host {host.name}: env file {settings.env_file} {found}")
+    env = host.read(settings.env_file)
+    values = read_values(env if instead is None else instead, f"{host.name}:{settings.env_file}")
+    named = {}
+    for model in MODELS:
+        path = values.get(f"{model.upper()}_MODEL_PATH", "")
+        found_here = _held(host, checked_path(PurePosixPath(path))) if path else None
+        if found_here is not None:
+            named[model] = found_here
+    names = host.names(settings.models) if host.exists(settings.models) else []
+    inside = (_held(host, settings.models / name) for name in names if NAME.fullmatch(name))
+    held = {artefact.digest: artefact for artefact in inside if artefact is not None}
+    return Snapshot(env, values, _entries(host, values), named, held)
+
+
+def _held(host: Host, folder: PurePosixPath) -> Held | None:
+    path = folder / MANIFEST_FILE
+    what = host.stat(path)
+    if what is None or what.kind != "file":
+        return None
+    raw = host.read(path)
+    return Held.of(folder, parse(raw, f"{host.name}:{folder}"), raw)
+
+
+def _ledger(values: Mapping[str, str]) -> PurePosixPath:
+    path = values.get("QUANTUM_LEDGER", "")
+    if not path:
+        raise ReleaseError("the env file names no QUANTUM_LEDGER; a release must know where grants stand")
+    return checked_path(PurePosixPath(path))
+
+
+def _entries(host: Host, values: Mapping[str, str]) -> list[Entry]:
+    path = _ledger(values)
+    if not host.exists(path):
+        return []
+    with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
+        copy = Path(folder) / path.name
+        copy.write_bytes(host.read(path))
+        return read_entries(copy)

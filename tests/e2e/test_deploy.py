@@ -1,0 +1,184 @@
+"""Deploy and roll back as an operator does: the real command, a real agent, a real engine that restarts."""
+
+import subprocess
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+import pytest
+from tests.artefacts import make_artefact
+from tests.e2e.releasing import Vps, environ, vps
+
+from quantum_trader.models.artefact import load_artefact
+from quantum_trader.release.ledger import append_entries, voting
+from quantum_trader.release.ledger_entries import Grant, New
+
+pytestmark = pytest.mark.slow
+
+NO_GIT = ["--no-git", "a test"]
+
+
+@pytest.fixture(scope="module")
+def host(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Vps]:
+    with vps(tmp_path_factory.mktemp("vps")) as running:
+        yield running
+
+
+def quantum(host: Vps, *arguments: str) -> "subprocess.CompletedProcess[str]":
+    argv = [sys.executable, "-m", "quantum_trader.cli.main", *arguments, "--host", "vps", "--hosts", str(host.hosts)]
+    return subprocess.run(argv, capture_output=True, text=True, timeout=300, check=False, env=environ())
+
+
+def info(host: Vps, model: str = "patchtst") -> str:
+    """The engine's own word on a model: role and artefact."""
+    import re
+    import urllib.request
+
+    address = host.values()["QUANTUM_HEALTH_ADDRESS"]
+    with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as page:
+        text = page.read().decode()
+    (line,) = [line for line in text.splitlines() if line.startswith("quantum_model_info{") and f'"{model}"' in line]
+    return " ".join(re.findall(r'(?:role|artefact)="([^"]*)"', line))
+
+
+def grant(host: Vps, digest: str, weight: float = 0.2) -> None:
+    detail = Grant(model="patchtst", artefact=digest, weight=weight)
+    new = New(at=host.entries()[-1].at, by="tests", reason="a grant", detail=detail)
+    append_entries(host.folder / "ledger.jsonl", [new])
+
+
+def test_the_whole_story(host: Vps, tmp_path: Path) -> None:
+    old = load_artefact(next((host.folder / "models").glob("patchtst_v*")))
+    new = load_artefact(make_artefact(tmp_path, "patchtst", 77))
+    env_before, names_before = host.env.read_bytes(), host.names()
+
+    dry = quantum(host, "deploy", "patchtst", str(new.folder), "--shadow", "--dry-run", *NO_GIT)
+    assert dry.returncode == 0, dry.stderr
+    assert f"+PATCHTST_MODEL_PATH={host.folder}/models/{new.folder.name}" in dry.stdout
+    assert "redis://" not in dry.stdout
+    assert (host.env.read_bytes(), host.names()) == (env_before, names_before)
+    assert not (host.folder / "state").exists()
+
+    done = quantum(host, "deploy", "patchtst", str(new.folder), "--shadow", *NO_GIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert "is deployed in shadow on local" in done.stdout
+    assert "How long until this can be decided: 1 symbols, 5m bars" in done.stdout
+    backup = next(host.folder.glob("ai-engine.env.bak.*"))
+    assert backup.read_bytes() == env_before
+    assert load_artefact(host.folder / "models" / new.folder.name).digest == new.digest
+    assert info(host) == f"{new.digest} shadow"
+    entry = host.entries()[-1]
+    assert (entry.kind, entry.detail.artefact) == ("deploy", new.digest)
+    assert entry.detail.facts["no_git"] == "a test"
+
+    again = quantum(host, "deploy", "patchtst", str(new.folder), "--shadow", *NO_GIT)
+    assert (again.returncode, len(host.entries())) == (0, entry.seq + 1)
+    assert "the env file stays as it is" in again.stdout
+
+    # Nobody granted the old one a vote: there is no baseline, whatever the flag once said.
+    refused = quantum(host, "rollback", "patchtst", "--full")
+    assert refused.returncode == 1
+    assert "no other artefact holds a grant" in refused.stderr
+
+    # Both get a grant, the new one votes; then the three ways back.
+    grant(host, old.digest, 0.15)
+    grant(host, new.digest)
+    text = host.env.read_text()
+    host.env.write_text(text.replace("PATCHTST_SHADOW_ONLY=true", "PATCHTST_SHADOW_ONLY=false"))
+    subprocess.run(host.service("restart"), check=True, timeout=60)
+
+    full = quantum(host, "rollback", "patchtst", "--full")
+    assert full.returncode == 0, full.stdout + full.stderr
+    assert info(host) == f"{old.digest} voter"
+    assert host.values()["QUANTUM_WEIGHTS"] == "patchtst=0.15"
+    assert voting(host.entries())["patchtst"] == {old.digest}
+    kinds = [(e.kind, getattr(e.detail, "after", None) and e.detail.after.role) for e in host.entries()[-3:]]
+    assert kinds == [("revoke", None), ("rollback", "shadow"), ("rollback", "voter")]
+
+    fast = quantum(host, "rollback", "patchtst", "--fast")
+    assert fast.returncode == 0, fast.stdout + fast.stderr
+    assert info(host) == f"{old.digest} shadow"
+    assert "patchtst" not in voting(host.entries())
+
+    nuclear = quantum(host, "rollback", "patchtst", "--nuclear")
+    assert nuclear.returncode == 0, nuclear.stdout + nuclear.stderr
+    assert host.env.read_bytes() == env_before
+    assert sorted(p.name for p in (host.folder / "models").iterdir()) == [n for n in names_before if "_v" in n]
+    assert load_artefact(old.folder).digest == old.digest
+    assert info(host) == f"{old.digest} shadow"
+    assert host.entries()[-1].detail.facts["rollback"] == "nuclear"
+    assert quantum(host, "rollback", "patchtst", "--nuclear").returncode == 1
+
+
+def test_a_unit_that_never_gets_ready_is_taken_back(host: Vps, tmp_path: Path) -> None:
+    new = make_artefact(tmp_path, "patchtst", 78)
+    before = host.env.read_bytes(), host.names(), len(host.entries())
+    flaky = (
+        f"import subprocess, sys\nsubprocess.run({host.service('restart')!r}, check=True)\n"
+        f"sys.exit({new.name!r} in open({str(host.env)!r}).read())"
+    )
+    host.write_hosts(restart=[sys.executable, "-c", flaky])
+    try:
+        done = quantum(host, "deploy", "patchtst", str(new), "--shadow", *NO_GIT)
+    finally:
+        host.write_hosts()
+    assert done.returncode == 1
+    assert "the old state is back" in done.stderr
+    assert (host.env.read_bytes(), host.names(), len(host.entries())) == before
+    assert info(host).endswith("shadow")
+
+
+BAD = {
+    "a model of another kind": (["xgb"], "it is a patchtst model, not xgb"),
+    "no --shadow": (["patchtst"], "say --shadow"),
+    "a model that is none": (["gru"], "unknown, expected one of"),
+}
+
+
+@pytest.mark.parametrize("what", BAD)
+def test_bad_input_is_one_line_and_changes_nothing(host: Vps, tmp_path: Path, what: str) -> None:
+    new = make_artefact(tmp_path, "patchtst", 79)
+    before = host.env.read_bytes(), host.names()
+    (model,), sentence = BAD[what]
+    shadow = [] if what == "no --shadow" else ["--shadow"]
+    done = quantum(host, "deploy", model, str(new), *shadow, *NO_GIT)
+    assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+    assert sentence in done.stderr
+    assert (host.env.read_bytes(), host.names()) == before
+
+
+@pytest.mark.parametrize("ending", [b"X='half\n", b"X=1\r\n", b"X=\xff\n"])
+def test_an_env_file_that_is_not_read_alike_is_refused(host: Vps, tmp_path: Path, ending: bytes) -> None:
+    new = make_artefact(tmp_path, "patchtst", 80)
+    before, names = host.env.read_bytes(), host.names()
+    host.env.write_bytes(before + b"\n" + ending)
+    try:
+        done = quantum(host, "deploy", "patchtst", str(new), "--shadow", *NO_GIT)
+        assert (done.returncode, done.stderr.count("\n")) == (1, 1), done.stderr
+        assert host.env.read_bytes() == before + b"\n" + ending
+        assert host.names() == names
+    finally:
+        host.env.write_bytes(before)
+
+
+def test_a_deploy_that_is_killed_is_finished_by_the_next(host: Vps, tmp_path: Path) -> None:
+    new = load_artefact(make_artefact(tmp_path, "patchtst", 81))
+    argv = ["deploy", "patchtst", str(new.folder), "--shadow", *NO_GIT, "--host", "vps", "--hosts", str(host.hosts)]
+    running = subprocess.Popen(
+        [sys.executable, "-u", "-m", "quantum_trader.cli.main", *argv],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environ(),
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        if "done" in line:
+            running.kill()
+            break
+    running.communicate(timeout=60)
+    done = quantum(host, "deploy", "patchtst", str(new.folder), "--shadow", *NO_GIT)
+    assert done.returncode == 0, done.stdout + done.stderr
+    assert info(host) == f"{new.digest} shadow"
+    assert [e.detail.artefact for e in host.entries() if e.kind == "deploy"].count(new.digest) == 1
+    assert quantum(host, "deploy", "patchtst", str(new.folder), "--resume").returncode == 0

@@ -1,0 +1,201 @@
+"""No rollback, from whatever state, raises the influence of anything but a baseline that held a grant before."""
+
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from quantum_trader.core.errors import ReleaseError
+from quantum_trader.core.predictions import MODELS
+from quantum_trader.models.manifest import FileEntry
+from quantum_trader.release.agent import put_together
+from quantum_trader.release.env_file import read_values, sha256
+from quantum_trader.release.host_settings import HostSettings
+from quantum_trader.release.ledger import append_entries, read_entries
+from quantum_trader.release.ledger_entries import Entry, Grant, New, Revoke, State
+from quantum_trader.release.plans import Order, Planned
+from quantum_trader.release.record import record
+from quantum_trader.release.rollback import Deployment, baseline, plan_fast, plan_full, plan_nuclear
+from quantum_trader.release.snapshot import Held, Snapshot, state_of
+
+SETTINGS = HostSettings()
+ORDER = Order("20260101_000000-0a1b2c3d", "operator", "why not", {"host": "vps"})
+MODEL = "patchtst"
+AT = "2026-01-01T00:00:00Z"
+
+
+def held(number: int, model: str = MODEL, *, known: bool = True) -> Held:
+    digest = f"{number:x}" * 64
+    folder = SETTINGS.models / f"{model}_v20260101_00000{number}"
+    return Held(folder, digest, model, known, {"manifest.json": FileEntry(digest, 10)})
+
+
+ARTEFACTS = [held(1), held(2), held(3), held(4, known=False)]
+VOTER = held(9, "xgb")
+
+flags = st.sampled_from(["true", "false", "False", "flase", "", None])
+numbers = st.integers(0, len(ARTEFACTS) - 1)
+histories = st.lists(st.tuples(st.booleans(), numbers, st.sampled_from([0.1, 0.2, 0.25])), max_size=6)
+weights = st.sampled_from(["", "patchtst=0.1", "xgb=0.3,patchtst=0.25"])
+
+
+def env_of(artefact: Held | None, flag: str | None, weight: str) -> bytes:
+    lines = [
+        f"XGB_MODEL_PATH={VOTER.folder}",
+        "XGB_SHADOW_ONLY=false",
+        "QUANTUM_LEDGER=/l",
+        f"QUANTUM_WEIGHTS={weight}",
+    ]
+    lines += [] if artefact is None else [f"PATCHTST_MODEL_PATH={artefact.folder}"]
+    lines += [] if flag is None else [f"PATCHTST_SHADOW_ONLY={flag}"]
+    return ("\n".join(lines) + "\n").encode()
+
+
+def news(history: list[tuple[bool, int, float]]) -> list[New]:
+    xgb = Grant(model="xgb", artefact=VOTER.digest, weight=0.25)
+    details: list[Any] = [xgb]
+    for granting, number, weight in history:
+        digest = ARTEFACTS[number].digest
+        details.append(
+            Grant(model=MODEL, artefact=digest, weight=weight) if granting else Revoke(model=MODEL, artefact=digest)
+        )
+    return [New(at=AT, by="a", reason="b", detail=detail) for detail in details]
+
+
+def snapshot(env: bytes, entries: list[Entry]) -> Snapshot:
+    everything = {artefact.digest: artefact for artefact in (*ARTEFACTS, VOTER)}
+    values = read_values(env, "e")
+    named = {a.model: a for a in everything.values() if values.get(f"{a.model.upper()}_MODEL_PATH") == str(a.folder)}
+    return Snapshot(env, values, entries, named, everything)
+
+
+def influence(state: State) -> float:
+    return state.weight if state.role == "voter" else 0.0
+
+
+def carried_out(
+    planned: Planned, before: Snapshot, ledger: Path, upto: int, backup: bytes
+) -> tuple[bytes, list[Entry]]:
+    """Env file and ledger after the first steps of a plan, as the agent would leave them."""
+    env = before.env
+    env_file = ledger.with_name("env")
+    env_file.write_text(f"QUANTUM_LEDGER={ledger}\n")
+    for step in planned.plan["steps"][:upto]:
+        if step["kind"] == "env":
+            env = put_together(backup if "from" in step else before.env, step["parts"])
+            assert sha256(env) == step["after"]
+        if step["kind"] == "command":
+            record(env_file, step["argv"][-1], step["stdin"].encode(), AT)
+    return env, read_entries(ledger)
+
+
+def undone(planned: Planned, before: Snapshot) -> bytes:
+    """The env file where the agent turns round after the flip."""
+    (step,) = [step for step in planned.plan["steps"] if step["kind"] == "env"]
+    env = put_together(before.env, step["undo"]["parts"])
+    assert sha256(env) == step["undo"]["sha256"]
+    return env
+
+
+def planned_ways(at: Snapshot, deployment: Deployment, backup: bytes) -> list[Planned]:
+    out = [plan_fast(at, MODEL, SETTINGS, ORDER), plan_nuclear(at, MODEL, SETTINGS, ORDER, deployment, backup)]
+    try:
+        out.append(plan_full(at, MODEL, SETTINGS, ORDER, [deployment]))
+    except ReleaseError:
+        assert baseline(at.entries, MODEL, at.state_of(MODEL).artefact) is None
+    return out
+
+
+@given(
+    history=histories,
+    now=st.tuples(st.none() | numbers, flags, weights),
+    then=st.tuples(st.none() | numbers, flags, weights),
+    deployed=numbers,
+    data=st.data(),
+)
+def test_no_way_back_gives_anybody_more_than_a_grant_that_stood_before(
+    history: list[tuple[bool, int, float]],
+    now: tuple[int | None, str | None, str],
+    then: tuple[int | None, str | None, str],
+    deployed: int,
+    data: st.DataObject,
+    tmp_path_factory: pytest.TempPathFactory,
+) -> None:
+    env, backup = (env_of(None if n is None else ARTEFACTS[n], flag, weight) for n, flag, weight in (now, then))
+    ledger = tmp_path_factory.mktemp("ledger") / "ledger.jsonl"
+    append_entries(ledger, news(history))
+    before = snapshot(env, read_entries(ledger))
+    brought = ARTEFACTS[deployed]
+    previous = None if then[0] is None else ARTEFACTS[then[0]]
+    path = PurePosixPath("/etc/quantum/ai-engine.env.bak.20251231_000000")
+    deployment = Deployment("t", brought.digest, str(brought.folder), True, previous, path, sha256(backup))
+    planned = data.draw(st.sampled_from(planned_ways(before, deployment, backup)))
+    steps = len(planned.plan["steps"])
+    upto = data.draw(st.integers(0, steps))
+    env_after, entries = carried_out(planned, before, ledger, upto, backup)
+    could_vote = {e.detail.artefact for e in before.entries if isinstance(e.detail, Grant)}
+    for content in (env_after, undone(planned, before)):
+        after = snapshot(content, entries)
+        for model in MODELS:
+            old, new = influence(before.state_of(model)), influence(after.state_of(model))
+            assert new <= old or after.state_of(model).artefact in could_vote
+        ran, stands = before.state_of(MODEL), after.state_of(MODEL)
+        if stands.role == "voter" and stands.artefact == ran.artefact:
+            # Only where nothing was done yet may what ran still vote, and never with more than it had.
+            assert ran.role == "voter"
+            assert upto < steps
+    # A way back never writes a grant.
+    assert not any(isinstance(e.detail, Grant) for e in entries[len(before.entries) :])
+    if upto == steps:
+        at_end = snapshot(env_after, entries)
+        assert at_end.state_of(MODEL).role == planned.after.role
+        if planned.plan["kind"] == "rollback-fast":
+            assert at_end.state_of(MODEL).role != "voter"
+        if planned.plan["kind"] == "rollback-nuclear":
+            assert env_after == backup
+
+
+def test_the_fallback_of_every_way_is_shadow(tmp_path: Path) -> None:
+    append_entries(tmp_path / "l", news([(True, 0, 0.1), (True, 1, 0.2)]))
+    at = snapshot(env_of(ARTEFACTS[1], "false", ""), read_entries(tmp_path / "l"))
+    assert at.state_of(MODEL).role == "voter"
+    backup = env_of(ARTEFACTS[0], "false", "")
+    gone = ARTEFACTS[1]
+    deployment = Deployment("t", gone.digest, str(gone.folder), True, ARTEFACTS[0], PurePosixPath("/b"), sha256(backup))
+    for planned in planned_ways(at, deployment, backup):
+        values = read_values(undone(planned, at), "e")
+        assert values["PATCHTST_SHADOW_ONLY"] == "true"
+        assert state_of(at, MODEL, values) == State(role="shadow", artefact=ARTEFACTS[1].digest)
+
+
+def entries_of(tmp_path: Path, history: list[tuple[bool, int, float]]) -> list[Entry]:
+    append_entries(tmp_path / "l", news(history))
+    return read_entries(tmp_path / "l")
+
+
+@pytest.mark.parametrize(
+    ("history", "current", "found"),
+    [
+        ([], 0, None),
+        ([(True, 0, 0.1)], 0, None),
+        ([(True, 0, 0.1), (True, 1, 0.2)], 1, (0, 0.1)),
+        ([(True, 0, 0.1), (True, 1, 0.2), (True, 2, 0.25)], 2, (1, 0.2)),
+        ([(True, 0, 0.1), (True, 1, 0.2), (False, 1, 0.2)], 2, (0, 0.1)),
+        ([(True, 0, 0.1), (False, 0, 0.1)], 1, None),
+    ],
+)
+def test_the_baseline_is_the_last_other_grant_that_stands(
+    tmp_path: Path, history: list[tuple[bool, int, float]], current: int, found: tuple[int, float] | None
+) -> None:
+    wanted = None if found is None else (ARTEFACTS[found[0]].digest, found[1])
+    assert baseline(entries_of(tmp_path, history), MODEL, ARTEFACTS[current].digest) == wanted
+
+
+def test_a_changed_backup_is_refused() -> None:
+    at = snapshot(env_of(ARTEFACTS[1], "true", ""), [])
+    one = ARTEFACTS[1]
+    deployment = Deployment("t", one.digest, str(one.folder), True, None, PurePosixPath("/b"), sha256(b"other"))
+    with pytest.raises(ReleaseError, match="is not as it was written; nothing is changed"):
+        plan_nuclear(at, MODEL, SETTINGS, ORDER, deployment, b"changed")
