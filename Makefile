@@ -51,7 +51,7 @@ test: $(READY) lint types imports ## Everything: lint, types, import contracts, 
 bench: $(READY) ## Print the benchmark tables of benchmarks/README.md
 	@$(BIN)/python -m benchmarks $(BENCH)
 
-system: ## Install the optional real parts that need root (Debian: redis-server, chromium)
+system: ## Install the optional real parts that need root (Debian: redis-server, chromium, the test host's)
 	@sh ops/install-system-parts.sh
 
 clean: ## Remove the environment and everything generated
