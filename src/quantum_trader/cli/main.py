@@ -22,6 +22,7 @@ VERBS = {
     "models": ("quantum_trader.cli.models", "app", "List, show and import artefacts."),
     "init": ("quantum_trader.cli.run", "init", "Grant the first voters and write the engine's env file."),
     "audit": ("quantum_trader.cli.audit", "app", "Read and verify the release ledger."),
+    "host": ("quantum_trader.cli.host", "app", "Make a Debian host ready for the engine."),
     "run": ("quantum_trader.cli.run", "run", "Run the engine: bars in, decisions and intents out."),
     "status": ("quantum_trader.cli.status", "status", "Show who runs, the exact accounting, lags and alarms."),
     "feed": ("quantum_trader.cli.feed", "feed", "Write bars to the stream, from a file or an exchange."),
