@@ -6,10 +6,10 @@ BARS   ?=
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 READY  := $(VENV)/.ready
 
-.PHONY: help demo rogues test test-host drills bundle quick check lint types imports bench setup system clean
+.PHONY: help demo rogues test test-host drills bundle quick check lint types imports bench mutants setup system clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 # Torch first and alone: where a CPU build is offered pip takes it, and nothing later replaces it.
 $(READY): pyproject.toml constraints.txt
@@ -19,7 +19,7 @@ $(READY): pyproject.toml constraints.txt
 	@test -x $(BIN)/python || $(PYTHON) -m venv $(VENV)
 	@$(PIP) install --quiet --constraint constraints.txt torch
 	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt setuptools
-	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt --no-build-isolation --editable '.[analysis,market,release,train,dev]'
+	@$(PIP) install --quiet --only-binary :all: --constraint constraints.txt --no-build-isolation --editable '.[alerts,analysis,market,release,train,dev]'
 	@touch $@
 
 setup: $(READY) ## Make the virtual environment from the pinned versions
@@ -59,6 +59,9 @@ bundle: $(READY) ## Everything that a host needs, in dist/host, for `quantum hos
 
 bench: $(READY) ## Print the benchmark tables of benchmarks/README.md
 	@$(BIN)/python -m benchmarks $(BENCH)
+
+mutants: $(READY) ## Change the gates one place at a time; their tests must notice (a quarter of an hour)
+	@nice -n 19 $(BIN)/python -m tests.mutation
 
 system: ## Install the optional real parts that need root (Debian: redis-server, chromium, the test host's)
 	@sh ops/install-system-parts.sh

@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from benchmarks.tables import Block
 
 # Those that need no training library come first: once torch is imported, it stays.
-BENCHMARKS = ("features", "decisions", "bus", "replay_bars", "serving", "live", "honesty", "cage")
+BENCHMARKS = ("features", "decisions", "bus", "replay_bars", "serving", "live", "honesty", "cage", "reload")
 INTERRUPTED = 130
 
 

@@ -187,12 +187,16 @@ def settings_rows() -> list[list[str]]:
 
 def test_the_settings_table_is_complete_and_its_defaults_are_true() -> None:
     actual = leaves(Settings().model_dump(mode="json"))
-    shown = {key: ",".join(value) if isinstance(value, list) else value for key, value in actual.items()}
-    expected = {key: "none" if value is None else str(value) for key, value in shown.items()}
+
+    def written(key: str, value: Any) -> str:
+        between = " " if key in ("reload_command", "restart_command", "alert_urls") else ","
+        return between.join(map(str, value)) if isinstance(value, list) else str(value)
+
+    expected = {key: "none" if value in (None, []) else written(key, value) for key, value in actual.items()}
     assert {key: default for key, _, default, _ in settings_rows()} == expected
 
 
-_OTHERS = {"timeframe": "1h", "log_format": "console", "pairs": "XLM/USDT"}
+_OTHERS = {"weight_ramp": "0.1,0.3", "timeframe": "1h", "log_format": "console", "pairs": "XLM/USDT"}
 
 
 @pytest.mark.parametrize("row", settings_rows(), ids=lambda row: row[0])

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from pydantic import SecretStr
 
 from quantum_trader.core.errors import ConfigError
 from quantum_trader.core.policy import IntentPolicy, VotePolicy
@@ -93,6 +94,11 @@ class TestTheLastOneToSpeakWins:
             "min_consensus": ("3", 3),
             "log_format": ("console", "console"),
             "weights": ("xgb=1, lgbm=2", {"xgb": 1.0, "lgbm": 2.0}),
+            "weight_ramp": ("0.1, 0.3", [0.1, 0.3]),
+            "verdict_max_age_hours": ("12", 12.0),
+            "reload_command": ("kill -HUP '1 2'", ["kill", "-HUP", "1 2"]),
+            "restart_command": ("sv restart engine", ["sv", "restart", "engine"]),
+            "alert_urls": ("json://a mailto://b", [SecretStr("json://a"), SecretStr("mailto://b")]),
         }
         assert set(plain) == set(Settings.model_fields) - {"models", "intent"}
         found = from_env(**{f"QUANTUM_{name.upper()}": text for name, (text, _) in plain.items()})

@@ -45,7 +45,7 @@ from quantum_trader.engine.stage import Stage
 from quantum_trader.engine.steady_clock import SteadyClock
 from quantum_trader.models.calibration import voters_calibrations
 from quantum_trader.release.ledger import read_entries, voting
-from quantum_trader.settings import ModelSettings, Settings
+from quantum_trader.settings import NOT_THE_ENGINES, ModelSettings, Settings
 from quantum_trader.settings_source import SettingsSource
 
 log = logging.getLogger(__name__)
@@ -114,7 +114,8 @@ def _seats(settings: Settings) -> dict[str, Seat]:
 
 def _standing(settings: Settings, taken: Mapping[str, Seat]) -> Standing:
     """Everybody's part, and every other setting."""
-    rest = settings.model_dump(exclude={"models", "weights"}) | {"calibrations": settings.calibrations}
+    rest = settings.model_dump(exclude={"models", "weights", *NOT_THE_ENGINES})
+    rest["calibrations"] = settings.calibrations
     return Standing(parts_of(taken, settings.vote_policy().weights), rest)
 
 

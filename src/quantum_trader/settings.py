@@ -5,14 +5,17 @@ and the shadow's grace, keep the names that operators know: ``PATCHTST_MODEL_PAT
 ``SHADOW_GRACE_MS``.
 """
 
+import itertools
+import math
 import os
+import shlex
 import tomllib
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from pathlib import Path
 from typing import Annotated, Any
 
 from dotenv import dotenv_values
-from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, ValidationError
+from pydantic import AfterValidator, BaseModel, BeforeValidator, ConfigDict, Field, SecretStr, ValidationError
 
 from quantum_trader.core.bars import interval_ms, venue_symbol
 from quantum_trader.core.errors import ConfigError
@@ -41,6 +44,12 @@ def _pairs(values: list[str]) -> list[str]:
 def _none_if_blank(value: object) -> object:
     # An empty path is no path: systemd passes NAME= for a variable that was blanked by hand.
     return None if isinstance(value, str) and not value.strip() else value
+
+
+def _rising(values: list[float]) -> list[float]:
+    if not all(0 < low < high for low, high in itertools.pairwise([*values, math.inf])):
+        raise ConfigError(f"setting weight_ramp: {values} do not rise from above 0")
+    return values
 
 
 OptionalPath = Annotated[Path | None, BeforeValidator(_none_if_blank)]
@@ -99,6 +108,11 @@ class Settings(Strict):
     min_consensus: Annotated[int, Field(ge=1)] = 2
     log_format: Annotated[str, Field(pattern="^(json|console)$")] = "json"
     weights: dict[str, float] = dict(DEFAULT_WEIGHTS)
+    weight_ramp: Annotated[list[float], AfterValidator(_rising), Field(min_length=1)] = [0.10, 0.20, 0.25]
+    verdict_max_age_hours: Annotated[float, Field(gt=0)] = 24.0
+    reload_command: list[str] = ["systemctl", "reload", "quantum-ai-engine.service"]
+    restart_command: list[str] = ["systemctl", "restart", "quantum-ai-engine.service"]
+    alert_urls: list[SecretStr] = []
     intent: IntentSettings = IntentSettings()
     models: dict[str, ModelSettings] = {name: ModelSettings() for name in MODELS}
 
@@ -120,6 +134,11 @@ class Settings(Strict):
         """How intents are sized."""
         return IntentPolicy(**self.intent.model_dump())
 
+
+NOT_THE_ENGINES = frozenset(
+    {"weight_ramp", "verdict_max_age_hours", "reload_command", "restart_command", "alert_urls", "signing_key"}
+)
+"""Settings of releases and of the watch; the engine does not read them."""
 
 _SPECIAL: dict[str, tuple[str, ...]] = {"SHADOW_GRACE_MS": ("shadow_grace_ms",)}
 for _model in MODELS:
@@ -214,9 +233,27 @@ def _plain_path(name: str, where: str) -> tuple[str, ...] | None:
     raise ConfigError(f"{where}: {name} is no setting (see quantum show-config)")
 
 
+def _words(value: str) -> list[str]:
+    try:
+        return shlex.split(value)
+    except ValueError as error:
+        raise ConfigError(f"a list of words cannot be read ({error})") from error
+
+
+LISTS: Mapping[str, Callable[[str], list[str]]] = {
+    "weight_ramp": lambda value: [part.strip() for part in value.split(",")],
+    "reload_command": _words,
+    "restart_command": _words,
+    "alert_urls": str.split,
+}
+"""How a variable's text is a list: weights with commas, a command's words as in a shell, addresses with blanks."""
+
+
 def _parsed(path: tuple[str, ...], value: str) -> Any:
     if path == ("pairs",):
         return [pair.strip() for pair in value.split(",") if pair.strip()]
+    if path[0] in LISTS:
+        return LISTS[path[0]](value)
     if path == ("weights",):
         return dict(_weight(item) for item in value.split(",") if item.strip())
     return value

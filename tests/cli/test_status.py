@@ -19,6 +19,8 @@ from quantum_trader.bus.names import StreamNames
 from quantum_trader.bus.reader import BarReader
 from quantum_trader.bus.writer import BarWriter, DecisionWriter, LifecycleWriter
 from quantum_trader.core.bars import Bar
+from quantum_trader.release.ledger import append_entries
+from quantum_trader.release.ledger_entries import Grant, New
 
 NAMES = StreamNames()
 STEP = 300_000
@@ -181,3 +183,21 @@ def test_bus_down_is_one_line(tmp_path: Path) -> None:
     assert found.stdout == ""
     (line,) = found.stderr.splitlines()
     assert line.startswith("quantum: stream server 127.0.0.1:1: reading the engine's state: ")
+
+
+def test_a_vote_against_the_rules_is_shown_and_a_ledger_that_cannot_be_read_is_said(
+    client: redis.Redis, server: EmbeddedServer, tmp_path: Path
+) -> None:
+    lease, env_file = running_engine(client), tmp_path / "engine.env"
+    ledger = tmp_path / "ledger.jsonl"
+    env_file.write_text(f"QUANTUM_LEDGER={ledger}\n")
+    grant = Grant(model="nhits", artefact="a" * 64, weight=0.1, override=True)
+    new = New(at="2026-01-01T00:00:00+00:00", by="somebody", reason="override: a bet", detail=grant)
+    append_entries(ledger, [new])
+    shown = status(server.url, "--env-file", str(env_file)).stdout
+    assert "OVERRIDE  nhits aaaaaaaaaaaa got its vote" in shown
+    (said,) = json.loads(status(server.url, "--env-file", str(env_file), "--json").stdout)["overrides"]
+    assert "somebody, override: a bet; it still stands" in said
+    ledger.write_bytes(b"{")
+    assert "OVERRIDE  unknown: ledger" in status(server.url, "--env-file", str(env_file)).stdout
+    lease.release()

@@ -154,3 +154,9 @@ def test_no_events_give_no_numbers() -> None:
     }
     assert all(np.isnan(value) for value in values.values()), values
     assert wilson(0, 0) == (0.0, 1.0)
+
+
+def test_being_certain_and_wrong_costs_what_a_double_can_tell() -> None:
+    worst = -np.log(np.finfo(np.float64).eps)
+    assert log_loss(np.array([1.0, 0.0]), np.array([0.0, 1.0])) == pytest.approx(worst)
+    assert log_loss(np.array([1.0, 0.0]), np.array([1.0, 0.0])) == pytest.approx(0.0, abs=1e-15)

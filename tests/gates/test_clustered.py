@@ -91,3 +91,48 @@ def test_names_of_clusters_do_not_matter(events: list[tuple[bool, int]], shift: 
     assert share == clustered.share(success, shift + 3 * cluster)
     assert 0 <= share.se <= 1
     assert share.clusters == len(set(cluster.tolist()))
+
+
+def test_the_standard_deviation_is_taken_from_the_mean() -> None:
+    x = np.random.default_rng(4).normal(5.0, 2.0, 300)
+    assert clustered.standard_deviation(x, np.arange(300)).value == pytest.approx(float(x.std()), rel=1e-12)
+
+
+@pytest.mark.parametrize("estimate", [clustered.mean, clustered.standard_deviation])
+def test_effective_events_are_those_of_the_same_error(
+    estimate: Callable[[Arrays, Arrays], clustered.Estimate],
+) -> None:
+    # Every event four times: a quarter as many are independent, though clusters hold eight.
+    x = np.random.default_rng(5).normal(1.0, 1.0, 400)
+    alone = estimate(x, np.arange(400))
+    fourfold = estimate(np.repeat(x, 4), np.repeat(np.arange(400), 4))
+    assert alone.n_effective == pytest.approx(400)
+    assert fourfold.n_effective == pytest.approx(400)
+    assert fourfold.se == pytest.approx(alone.se, rel=1e-12)
+
+
+def test_effective_events_of_a_share_are_not_its_clusters() -> None:
+    # 50 clusters of two events that always differ, and 50 of one event: no scatter in the former.
+    success = np.concatenate([np.tile([True, False], 50), np.tile([True, False], 25)])
+    found = clustered.share(success, np.concatenate([np.repeat(np.arange(50), 2), 50 + np.arange(50)]))
+    assert found.se == pytest.approx(math.sqrt(50 * 0.25) / 150)
+    assert found.n_effective == pytest.approx(0.25 / (50 * 0.25) * 150**2)
+    assert found.clusters == 100
+
+
+def test_sums_that_underflow_have_no_spread() -> None:
+    found = clustered.spread_of_sums(np.array([[2.0, 1e-200, 0.0, 0.0, 0.0]]), constant=False)
+    assert (found.value, found.se, found.n, found.n_effective) == (0.0, 0.0, 2, 1.0)
+
+
+def test_effective_events_of_a_slope_from_sums() -> None:
+    # The events alone differ from their clusters: pairs of one cluster pull the same way.
+    rng = np.random.default_rng(6)
+    x = np.repeat(rng.normal(0.5, 1.0, 200), 2)
+    hit = np.repeat(rng.random(200) < 1 / (1 + np.exp(-x[::2])), 2).astype(float)
+    cluster = np.repeat(np.arange(200), 2)
+    powers = np.stack([np.bincount(cluster, x**k) for k in range(5)], axis=1)
+    products = np.stack([np.bincount(cluster, hit * x**k) for k in range(4)], axis=1)
+    found, plain = clustered.slope_of_sums(powers, products, constant=False), clustered.ols_slope(x, hit, cluster)
+    assert found.n_effective == pytest.approx(plain.n_effective, rel=1e-9)
+    assert found.n_effective == pytest.approx(200, rel=1e-9)

@@ -280,7 +280,40 @@ def test_calibration_is_about_outcomes_and_not_about_agreement(model: Make) -> N
     assert contract_gates(model(skill=-1.0))[3].state is FAIL
 
 
+def test_shares_are_said_of_the_right_actions() -> None:
+    bar = np.arange(ONE_EACH)
+    action = np.where(bar % 10 < 6, 1, np.where(bar % 10 < 9, 0, -1))
+    gate = contract_gates(hand_made(np.full(ONE_EACH, 0.6), action, action, bar % 2 == 0))[0]
+    assert gate.reason == "BUY 60.0%, HOLD 30.0%, SELL 10.0%: none is above 70%."
+
+
+def test_a_drop_of_exactly_what_is_let_pass_passes_and_a_little_more_does_not() -> None:
+    sample = with_accuracies({0.55: (400, 200), 0.65: (400, 260), 0.75: (400, 234)})
+    z = min(bucket.z for bucket in contract_gates(sample)[3].buckets if not math.isnan(bucket.z))
+    assert contract_gates(sample, replace(DEFAULT, drop_z_pass=z, trend_z=0.1))[3].state is PASS
+    less = replace(DEFAULT, drop_z_pass=z * (1 - 1e-12), trend_z=0.1)
+    assert contract_gates(sample, less)[3].state is INSUFFICIENT
+    assert contract_gates(sample, replace(DEFAULT, drop_z_fail=z, drop_z_pass=0.0))[3].state is INSUFFICIENT
+    assert contract_gates(sample, replace(DEFAULT, drop_z_fail=z * (1 - 1e-12), drop_z_pass=0.0))[3].state is FAIL
+
+
 # ---- How much more is needed ----
+
+
+def test_what_calibration_needs_grows_with_the_square_or_with_the_smallest_bucket() -> None:
+    # A doubtful drop of z: settled at 2.4, so by (2.4 / z)^2 times the events.
+    doubtful = contract_gates(with_accuracies({0.55: (400, 200), 0.65: (400, 260), 0.75: (400, 234)}))[3]
+    z = min(bucket.z for bucket in doubtful.buckets if not math.isnan(bucket.z))
+    assert doubtful.more_events == math.ceil(1200 * ((2.4 / z) ** 2 - 1))
+    # The third bucket holds 40 of 50: a quarter more of all.
+    small = contract_gates(with_accuracies({0.55: (600, 300), 0.65: (600, 400), 0.75: (40, 30)}))[3]
+    assert small.more_events == math.ceil(1240 * 0.25)
+    # 1,240 events lie in 26 cycles, the last of them short; what is missing is rounded up to whole ones.
+    assert (small.cycles, small.more_cycles) == (26, 7)
+    trend = contract_gates(with_accuracies({0.55: (400, 206), 0.65: (400, 210), 0.75: (400, 218)}))[3]
+    assert trend.state is INSUFFICIENT
+    assert 0 < trend.z < 1.645
+    assert trend.more_events == math.ceil(1200 * ((1.645 / trend.z) ** 2 - 1))
 
 
 def test_the_missing_events_are_about_enough(model: Make) -> None:

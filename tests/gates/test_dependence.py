@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
+from scipy import stats
 
 from quantum_trader.gates.clustered import ratio_of_sums
 from quantum_trader.gates.dependence import autocovariances, block_bootstrap, diebold_mariano, series_mean
@@ -81,3 +82,11 @@ def test_too_short_series_are_refused() -> None:
         diebold_mariano(np.zeros(12), 12)
     with pytest.raises(ValueError, match="block"):
         block_bootstrap(np.zeros(5), 6, 10, seed=0)
+
+
+def test_the_p_value_is_students_on_both_sides() -> None:
+    d = 0.1 + np.random.default_rng(3).normal(size=50)
+    found = diebold_mariano(d, 2)
+    assert found.corrected == pytest.approx(found.statistic * found.factor)
+    assert found.p_two_sided == pytest.approx(2 * stats.t.sf(abs(found.corrected), 49))
+    assert diebold_mariano(-d, 2).p_two_sided == found.p_two_sided

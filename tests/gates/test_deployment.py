@@ -131,3 +131,36 @@ def test_recent_knows_nothing_of_a_model_without_a_view() -> None:
     assert track.state[-1] == 0
     assert "nothing of its own" in track.reason(CYCLES - 1)
     assert RECENT in DEPLOYMENT
+
+
+def lines(found: Gains, x: Any = None) -> dict[str, Any]:
+    blocks = np.full(len(found.pnl) * 49 // 12, 0.5) if x is None else x
+    end = len(found.pnl) - 1
+    return {track.name: track.line(end, 1000) for track in deployment_tracks(found, blocks, WHOLE)}
+
+
+def test_cycles_without_an_answer_are_not_counted() -> None:
+    # Five cycles in which the model never answered.
+    found = gains()
+    for part in (found.n, found.gain, found.regime_n, found.regime_gain):
+        part[10:15] = 0.0
+    found.pnl[10:15] = 0.0
+    said = lines(found)
+    assert [said[name].cycles for name in (BRIER_GAIN, AFTER_COST, BY_SYMBOL, BY_REGIME)] == [35] * 4
+    assert [said[name].n for name in (BRIER_GAIN, AFTER_COST, BY_SYMBOL, BY_REGIME)] == [35 * 90] * 4
+
+
+def test_a_slice_that_cannot_be_seen_yet_waits_a_cycle() -> None:
+    none = replace(gains(), regime_n=np.zeros((CYCLES, 3)))
+    assert (lines(none)[BY_REGIME].more_cycles, lines(none)[BY_REGIME].more_events) == (1, 25)
+
+
+def test_recent_needs_the_square_of_what_is_missing_and_nothing_cures_a_wrong_way() -> None:
+    x = np.tile([1.0, -1.0], 82)[:163]
+    weak = recently(x + 0.1)
+    z = float(weak.value[-1])
+    assert weak.more(CYCLES - 1) == pytest.approx(1 / z**2)
+    assert recently(x[:162].repeat(1) * 0.0, CYCLES - 1).more(CYCLES - 2) == math.inf
+    # As many blocks as are needed are enough: 6 cycles hold 24 blocks.
+    assert "are needed" not in recently(np.ones(24), 6).reason(5)
+    assert recently(np.ones(24), 6).state[-1] == 1

@@ -101,6 +101,21 @@ def test_what_is_still_needed_is_about_enough() -> None:
     assert evidence(-x[:200], 40, POLICY, None).more(39) == math.inf
 
 
+def test_the_reason_gives_the_standardised_mean_of_the_blocks_that_spoke() -> None:
+    x = np.concatenate([np.zeros(9), np.tile([2.0, 1.0], 20)])
+    track = evidence(x, 12, POLICY, None)
+    assert track.reason(11).endswith(f"; 40 blocks have a standardised mean of {60 / math.sqrt(100 * 40):.3f}.")
+    silent = evidence(np.zeros(49), 12, POLICY, None)
+    assert silent.reason(11) == "E = 1, 100 is needed: nothing of its own has been held long enough to count."
+
+
+def test_what_is_open_needs_at_least_one_cycle_more() -> None:
+    # By its standardised mean it would suffice, but its blocks are small: their own variance is what counts.
+    track = evidence(np.full(49, 0.1), 12, POLICY, None)
+    assert track.state[-1] == 0
+    assert track.more(11) == pytest.approx(1 + 1 / 12)
+
+
 @pytest.mark.slow
 def test_without_skill_the_evidence_rarely_suffices() -> None:
     # Ville: P(sup E >= 1 / alpha) <= alpha, for symmetric blocks of any, even changing, size.

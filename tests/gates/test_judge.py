@@ -205,6 +205,12 @@ def test_a_policy_or_data_that_are_not_the_recorded_ones_are_invalid(good: Any) 
     assert (verdict.state, verdict.plain) == (INVALID, None)
     assert f"the first at bar {good.bars - 1}" in verdict.summary
     assert {line.state for line in by_name(verdict).values()} == {GateState.INSUFFICIENT}
+    # Whole cycles only, as everywhere.
+    assert (verdict.cycles, verdict.bars) == (60, 60 * CYCLE)
+    cut = replace(good, bars=good.bars - 1)
+    rows = cut.take(np.flatnonzero(good.bar < cut.bars))
+    short = judge(rows.sample(), rows.panel(), looser, WHOLE.digest)
+    assert (short.state, short.cycles, short.bars) == (INVALID, 59, 59 * CYCLE)
     json.loads(text(verdict))
 
 
@@ -240,116 +246,6 @@ def test_a_spread_that_alone_blocks_is_said(study_world: Make) -> None:
     notes = judge(w.sample(), w.panel()).notes
     assert "56.8 %" in notes[0]
     assert "what blocks a model that passes all vetoes" in notes[1]
-
-
-# ---- The contract matrix: the whole verdict on every degenerate input, and which checks may pass on it. ----
-
-
-def _constant(w: Any) -> Any:
-    return w.with_model(np.full(len(w.bar), 0.61502802372))
-
-
-def _all_missing(w: Any) -> Any:
-    return w.with_model(np.full(len(w.bar), np.nan))
-
-
-def _one_class(w: Any) -> Any:
-    # Prices only rise, and the model says so.
-    prices = np.cumsum(np.abs(np.diff(w.log_price, axis=0, prepend=0.0)) + 1e-6, axis=0)
-    return replace(w.with_model(np.maximum(w.p_up, 1 - w.p_up)), log_price=prices)
-
-
-def _no_prices(w: Any) -> Any:
-    return replace(w, log_price=np.full(w.log_price.shape, np.nan))
-
-
-def _still_prices(w: Any) -> Any:
-    return replace(w, log_price=np.zeros(w.log_price.shape))
-
-
-def _no_voters(w: Any) -> Any:
-    n = len(w.bar)
-    nobody, held = np.full((n, 3), np.nan), np.zeros((n, 3), np.int8)
-    return replace(w, voter_p=nobody, voter_action=held, ensemble=np.zeros(n, np.int8))
-
-
-def _certain_voters(w: Any) -> Any:
-    return replace(w, voter_p=np.where(w.voter_p > 0.55, 1.0, np.where(w.voter_p < 0.45, 0.0, w.voter_p)))
-
-
-def _duplicated(w: Any) -> Any:
-    return w.take(np.repeat(np.arange(len(w.bar)), 2))
-
-
-def _nan_voter_action(w: Any) -> Any:
-    return replace(w, voter_action=np.full(w.voter_action.shape, np.nan))
-
-
-MATRIX: dict[str, tuple[Callable[[Make], Any], VerdictState, set[str]]] = {
-    "empty": (lambda make: make(bars=0), HOLD, set()),
-    "one row": (lambda make: make(bars=1, symbols=1), HOLD, set()),
-    "one bar short of a cycle": (lambda make: make(bars=48), HOLD, set()),
-    "one cycle of many events": (lambda make: make(bars=CYCLE, symbols=60), HOLD, set()),
-    "19 cycles": (lambda make: make(bars=19 * CYCLE), HOLD, {EVIDENCE}),
-    "no event": (lambda make: make(bars=40 * CYCLE).take(np.empty(0, int)), HOLD, set()),
-    "all missing": (lambda make: _all_missing(make()), REJECT, {"After-cost Difference", "By Symbol", "By Regime"}),
-    "constant": (
-        lambda make: _constant(make()),
-        REJECT,
-        {COVERAGE, REDUNDANT, HOMOGENEOUS, LEAK, "After-cost Difference", "By Symbol", "By Regime"},
-    ),
-    "one class": (
-        lambda make: _one_class(make()),
-        REJECT,
-        {COVERAGE, DEGENERATE, REDUNDANT, HOMOGENEOUS, *DEPLOYMENT, EVIDENCE},
-    ),
-    "no prices": (lambda make: _no_prices(make()), HOLD, {COVERAGE, DEGENERATE, REDUNDANT, HOMOGENEOUS}),
-    "prices that stand still": (
-        lambda make: _still_prices(make()),
-        HOLD,
-        {COVERAGE, DEGENERATE, REDUNDANT, HOMOGENEOUS, LEAK, "By Symbol", "By Regime", "After-cost Difference"},
-    ),
-    "no voters": (lambda make: _no_voters(make()), HOLD, {*VETOES, EVIDENCE, *DEPLOYMENT} - {REDUNDANT}),
-    # Log-odds of 27 drown the pool: a model with skill gains nothing there.
-    "certain voters": (lambda make: _certain_voters(make()), HOLD, {*VETOES, EVIDENCE, *DEPLOYMENT} - {BRIER_GAIN}),
-    "one symbol": (lambda make: make(symbols=1, skill=0.25), PROMOTE, {*VETOES, EVIDENCE, *DEPLOYMENT}),
-    "ties": (
-        lambda make: make().with_model(np.round(make().p_up, 1)),
-        REJECT,
-        {COVERAGE, REDUNDANT, HOMOGENEOUS, LEAK, EVIDENCE, *DEPLOYMENT},
-    ),
-    "unsorted": (
-        lambda make: make().take(np.random.default_rng(1).permutation(len(make().bar))),
-        PROMOTE,
-        {*VETOES, EVIDENCE, *DEPLOYMENT},
-    ),
-    "duplicated": (lambda make: _duplicated(make(bars=30 * CYCLE)), INVALID, set()),
-    "no probability": (
-        lambda make: make().with_model(np.where(make().bar == 99, 1.5, make().p_up)),
-        INVALID,
-        set(),
-    ),
-    "voters' actions missing": (lambda make: _nan_voter_action(make()), INVALID, set()),
-}
-
-
-@pytest.mark.parametrize("name", MATRIX)
-def test_contract_matrix(world: Make, name: str) -> None:
-    build, state, may_pass = MATRIX[name]
-    w = build(world)
-    verdict = judge(w.sample(), w.panel())
-    assert verdict.whole is not None
-    assert verdict.state is state, verdict.summary
-    assert verdict.exit_code == state.exit_code
-    assert {check.name for check in verdict.whole.checks if check.state is GateState.PASS} <= may_pass
-    for check in verdict.whole.checks:
-        assert check.reason
-        if check.state is GateState.INSUFFICIENT:
-            assert (check.more_events is None) == (check.more_cycles is None)
-            assert check.more_cycles is None or check.more_cycles > 0 or verdict.state is INVALID
-        else:
-            assert check.n > 0
-    json.loads(text(verdict))
 
 
 # ---- Properties, under a policy that small worlds can fail and pass ----

@@ -64,3 +64,18 @@ def test_a_confidence_sequence_refuses_what_it_cannot_bound() -> None:
     for values in ([], [2.0], [float("nan")]):
         with pytest.raises(ValueError, match="within"):
             mean_interval(np.array(values), 0.0, 1.0)
+
+
+def test_an_e_value_of_exactly_its_threshold_rejects() -> None:
+    e = np.array([40.0, 39.999, 1.0, 0.0])
+    assert e_bonferroni(e, 0.1).tolist() == [True, False, False, False]
+    assert e_benjamini_hochberg(np.array([40.0, 20.0, 13.3, 1.0]), 0.1).tolist() == [True, True, False, False]
+
+
+def test_an_interval_refuses_what_it_cannot_hold_for() -> None:
+    inside = np.array([0.0, 0.5, 1.0])
+    low, high = mean_interval(inside, 0.0, 1.0)
+    assert low < 0.5 < high
+    for x, lower, upper in ((np.empty(0), 0.0, 1.0), (inside, 0.1, 1.0), (inside, 0.0, 0.9), (np.ones(3), 1.0, 1.0)):
+        with pytest.raises(ValueError, match="needs values within"):
+            mean_interval(x, lower, upper)

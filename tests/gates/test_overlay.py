@@ -154,3 +154,23 @@ def test_volatility_uses_nothing_of_its_own_bar() -> None:
     assert (other[:150] == z[:150]).all()
     assert (after[:151] == sigma[:151])[6:].all()
     assert np.abs(other).max() <= 5
+
+
+def test_voters_that_say_nothing_leave_only_the_mean_to_be_taken_out() -> None:
+    bar, symbol = grid(300)
+    own = 0.4 + np.random.default_rng(6).normal(0, 0.3, 600)
+    silent = np.zeros((600, 3))
+    q, _ = earned(Scores(own, silent, np.zeros(600), own), bar, symbol, market(300))
+    late = q[bar >= 96]
+    # Its scale is that of 0.5, the first bars' residuals, which nothing was taken from.
+    assert abs(late.mean()) < 0.1
+    assert late.std() > 0.4
+
+
+@pytest.mark.parametrize(("events", "speaks"), [(30, False), (31, True)])
+def test_a_scale_is_that_of_more_than_thirty_residuals(events: int, speaks: bool) -> None:
+    bar = np.concatenate([np.arange(events), [50]])
+    own = np.random.default_rng(7).normal(0, 0.5, len(bar))
+    voters = np.random.default_rng(8).normal(0, 0.5, (len(bar), 3))
+    q, _ = earned(Scores(own, voters, own, own), bar, np.zeros(len(bar), int), market(60, 1))
+    assert (q[-1] != 0) == speaks

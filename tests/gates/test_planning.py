@@ -64,3 +64,19 @@ def test_a_cadence_out_of_range_is_refused(field: str) -> None:
     values = {"symbols": 5, "bar_ms": FIVE_MINUTES} | {field: -2}
     with pytest.raises(ConfigError, match=f"{field} = -2"):
         Cadence(**values)  # type: ignore[arg-type]
+
+
+@pytest.mark.parametrize("overlap", [-1.0, 1.0])
+def test_what_is_all_of_the_ensemble_has_no_view_of_its_own(overlap: float) -> None:
+    with pytest.raises(ConfigError, match="overlap"):
+        Cadence(symbols=5, bar_ms=FIVE_MINUTES, overlap=overlap)
+
+
+def test_sparse_events_are_silent_until_a_refit_finds_enough_of_them() -> None:
+    # Three events in ten bars, 31 needed: the 104th bar, the refit of bar 144; then entry, 24 blocks, the evidence.
+    found = forecast(0.55, Cadence(symbols=1, bar_ms=FIVE_MINUTES, share=0.3))
+    assert found.blocks is not None
+    assert found.bars == CYCLE * -(-(144 + 2 + 24 * 12 + 12 * found.blocks) // CYCLE) > 20 * CYCLE
+    dense = forecast(0.53, Cadence(symbols=50, bar_ms=FIVE_MINUTES))
+    assert dense.blocks is not None
+    assert dense.bars == CYCLE * max(-(-(48 + 2 + 24 * 12 + 12 * dense.blocks) // CYCLE), 20)

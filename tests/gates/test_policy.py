@@ -85,6 +85,30 @@ def test_what_breaks_a_rule_is_refused(values: dict[str, Any], message: str) -> 
         ContractPolicy.from_mapping(values)
 
 
+RANGES: dict[str, tuple[float, float]] = {
+    "passes_needed": (1, 4),
+    "share_max": (0.0, 1.0),
+    "spread_min": (0.0, 0.5),
+    "spread_slack": (0.0, 1e-6),
+    "agreement_min": (0.0, 1.0),
+    "se_max": (0.0, 1.0),
+    "spread_se_max": (0.0, 1.0),
+    "buckets_needed": (2, 100),
+    "trend_z": (0.0, 100.0),
+    "drop_z_pass": (-2.4, 0.0),
+    "drop_z_fail": (-100.0, -1.0),
+}
+
+
+@pytest.mark.parametrize("key", RANGES)
+def test_a_range_holds_both_its_ends_and_nothing_beyond(key: str) -> None:
+    step = 1 if isinstance(getattr(DEFAULT, key), int) else 1e-9
+    for end, beyond in zip(RANGES[key], (-step, step), strict=True):
+        assert getattr(ContractPolicy.from_mapping({key: end}), key) == end
+        with pytest.raises(ConfigError, match=key):
+            ContractPolicy.from_mapping({key: end + beyond})
+
+
 def test_a_value_that_is_no_number_is_refused_in_the_constructor_too() -> None:
     with pytest.raises(ConfigError, match="se_max = nan"):
         ContractPolicy(se_max=math.nan)

@@ -67,3 +67,11 @@ def test_no_events_have_no_quality_and_one_cycle_no_error() -> None:
     for _, figure in quality(p, y, np.zeros(50, int)).named():
         assert math.isfinite(figure.value)
         assert math.isnan(figure.se)
+
+
+def test_the_jackknife_of_two_cycles_by_hand() -> None:
+    # Left out is one cycle at a time: what remains are the two cycles' own scores.
+    p, y = np.array([0.9, 0.8, 0.3, 0.4]), np.array([1.0, 0.0, 0.0, 1.0])
+    scores = np.square(p - y).reshape(2, 2).mean(axis=1)
+    found = quality(p, y, np.array([0, 0, 1, 1])).brier
+    assert found.se == pytest.approx(abs(scores[0] - scores[1]) / 2)

@@ -102,3 +102,16 @@ def test_at_a_cycles_end_nothing_later_is_known(model: Callable[..., Sample]) ->
     other = replace(other, outcome=np.where(later & (full.outcome >= 0), 1 - full.outcome, full.outcome))
     for column in ("bar", "outcome", "forward", "p_up"):
         np.testing.assert_array_equal(getattr(other.to_cycle_end(), column), getattr(seen, column))
+
+
+def test_a_price_that_stood_still_did_not_rise() -> None:
+    sample = Sample.of([0, 1, 2], [0, 0, 0], [0.6] * 3, [1] * 3, [1] * 3, forward=[0.0, 1e-9, -1e-9])
+    assert sample.outcome.tolist() == [0, 1, 0]
+    assert sample.faults() == ()
+
+
+def test_a_bar_too_large_to_be_counted_is_refused() -> None:
+    for bar in (2.0**53, -(2.0**53)):
+        with pytest.raises(SampleError, match="bar must be whole numbers"):
+            Sample.of([bar], [0], [0.6], [1], [1])
+    assert Sample.of([2.0**53 - 1], [0], [0.6], [1], [1]).bar.tolist() == [2**53 - 1]

@@ -76,3 +76,15 @@ def test_stacking_keeps_rows_in_order(model: Callable[..., Sample]) -> None:
     plain = legacy_gates(sample.action, sample.confidence, sample.ensemble)
     assert whole.plain_n.sum(axis=0).tolist() == [bucket.n for bucket in plain.buckets]
     assert whole.plain_agreeing.sum(axis=0).tolist() == [bucket.hits for bucket in plain.buckets]
+
+
+def test_constant_within_each_cycle_is_not_constant() -> None:
+    # Confidences of 0.6 in the first cycle and of 0.7 in the second, and the other way round.
+    for first, second in ((0.6, 0.7), (0.7, 0.6)):
+        p = np.where(np.arange(2 * CYCLE) < CYCLE, first, second)
+        n = len(p)
+        sample = Sample.of(np.arange(n), np.zeros(n), p, np.ones(n), np.ones(n), forward=np.full(n, 0.01))
+        events = np.arange(n) // CYCLE
+        assert not Outputs.of(sample, events, 2).constant
+        assert not Outcomes.of(sample, events, 2, (0.5, 0.65, 0.8)).constant
+        assert Outputs.of(sample.take(events == 0), events[events == 0], 1).constant

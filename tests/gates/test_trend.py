@@ -69,3 +69,13 @@ def test_steps_without_variance() -> None:
 @pytest.mark.parametrize("hits", [[0, 0, 0], [5, 5, 5]])
 def test_no_trend_where_nothing_varies(hits: list[int]) -> None:
     assert cochran_armitage(np.array(hits), np.array([5, 5, 5])) == (0.0, 1.0)
+
+
+def test_pooling_of_nothing_is_nothing() -> None:
+    assert pool_adjacent_violators(np.empty(0), np.empty(0)).shape == (0,)
+
+
+def test_the_trend_of_two_events() -> None:
+    # By hand: a difference of 1/2, a permutation variance of 1/4 (of two events there are two orders).
+    assert cochran_armitage(np.array([0, 1]), np.array([1, 1]))[0] == pytest.approx(1.0)
+    assert cochran_armitage(np.array([1, 0]), np.array([1, 1]))[0] == pytest.approx(-1.0)

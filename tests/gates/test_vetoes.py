@@ -228,6 +228,8 @@ def test_shares_are_clustered_by_cycle(rows: list[tuple[int, bool]]) -> None:
         # Rounding of about 1e-16 has a root of 1e-8.
         assert found.se[end] == pytest.approx(plain.se, nan_ok=True, abs=1e-7)
         assert found.cycles[end] == plain.clusters
+        if plain.se > 1e-6:
+            assert found.n_effective[end] == pytest.approx(plain.n_effective, rel=1e-5)
 
 
 def test_a_cycles_late_outcomes_are_not_known_at_its_end() -> None:

@@ -54,6 +54,7 @@ class TestTheGoldenPack:
         assert counted["ledger chain and head"] == 3
         assert counted["artefact digests from their manifests"] == 4
         assert counted["decisions from their votes"] == 10
+        assert counted["chain of predictions"] == 10
         assert counted["intents from their breakdowns and decisions"] > 0
         assert counted["pages for people"] == 2
 
@@ -214,7 +215,7 @@ def unmarked(payload: dict[str, Any]) -> None:
 def problems(folder: Path, mine: SigningKey) -> dict[str, str]:
     report = verify_pack(folder, mine.verify_key)
     assert report.holds == (not any(one.problems for one in report.computed))
-    return {one.name: one.problems[0] for one in report.computed if one.problems}
+    return {one.name: "; ".join(one.problems) for one in report.computed if one.problems}
 
 
 class TestASignedLie:

@@ -10,8 +10,8 @@ if TYPE_CHECKING:
     from rich.table import Table
 
     from quantum_trader.core.calibration import Curve
+    from quantum_trader.gates.calibration_fit import Evaluation, Method, RecalibrationPolicy, Resolved
     from quantum_trader.gates.quality import Quality
-    from quantum_trader.gates.recalibration import Evaluation, Method, RecalibrationPolicy, Resolved
     from quantum_trader.models.calibration import FitWindow, Judgement, Rules, Scores
 
 _MEANINGS = {
@@ -42,7 +42,7 @@ def calibrate(
     from rich.console import Console
 
     from quantum_trader.core.errors import CalibrationError
-    from quantum_trader.gates.recalibration import STANDARD, fit, spread_conflict, walk_forward
+    from quantum_trader.gates.calibration_fit import STANDARD, fit, spread_conflict, walk_forward
     from quantum_trader.models.calibration import SUFFIX, CalibrationFile, map_of, write_calibration
 
     how = _method(method)
@@ -76,7 +76,7 @@ def calibrate(
 
 def _method(name: str) -> "Method":
     from quantum_trader.core.errors import ConfigError
-    from quantum_trader.gates.recalibration import Method
+    from quantum_trader.gates.calibration_fit import Method
 
     try:
         return Method(name)
@@ -90,8 +90,8 @@ def _resolved(model: str, artefact: str, decisions: Path, bars: Path) -> "tuple[
     from quantum_trader.archive.store import read_decisions
     from quantum_trader.core.bars import timeframe_name
     from quantum_trader.core.errors import CalibrationError
+    from quantum_trader.gates.calibration_fit import Resolved
     from quantum_trader.gates.panel import SPAN
-    from quantum_trader.gates.recalibration import Resolved
     from quantum_trader.market.files import read_bars
     from quantum_trader.models.calibration import FitWindow
 

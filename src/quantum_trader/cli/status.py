@@ -27,7 +27,8 @@ def status(
 ) -> None:
     """Show who runs, what each model said, whether the accounting adds up, what waits and which alarms stand.
 
-    It reads the stream server only, so it works while the engine is down. For every model and role:
+    It reads the stream server, and the ledger where there is one, so it works while the engine is down; votes granted
+    with --override are shown for ever. For every model and role:
     decisions = on time + late + failed + missing + refused, over every restart and crash.
 
     Exit codes: 0 all is well, 5 something needs a look (it is named first), 1 any error.
@@ -38,16 +39,29 @@ def status(
     settings = load_settings(config, env_file)
     overview, again = _read(settings, count_again=count_again)
     found = findings(overview, settings.symbols, again)
+    granted = _overrides(settings)
     if as_json:
-        typer.echo(json.dumps(_document(overview, found, again), indent=2))
+        typer.echo(json.dumps({**_document(overview, found, again), "overrides": granted}, indent=2))
     else:
         from rich.console import Console
 
         from quantum_trader.report.status import status_screen
 
-        Console(highlight=False).print(status_screen(overview, found, settings.symbols, again))
+        Console(highlight=False).print(status_screen(overview, found, settings.symbols, again, granted))
     if found:
         raise Finish(EXIT_LOOK)
+
+
+def _overrides(settings: "Settings") -> list[str]:
+    """From the ledger, where this machine has it; what cannot be read is said in their place."""
+    from quantum_trader.core.errors import LedgerError
+    from quantum_trader.release.ledger import read_entries
+    from quantum_trader.release.overrides import overrides
+
+    try:
+        return overrides(read_entries(settings.ledger))
+    except LedgerError as error:
+        return [f"unknown: {error}"]
 
 
 def _read(settings: "Settings", *, count_again: bool) -> "tuple[Overview, Recount | None]":

@@ -42,14 +42,16 @@ class VotePolicy:
 
         Where no voter has a calibration, the word does not occur: such a policy keeps the digest that it always had.
         """
-        fields: dict[str, object] = {
-            "weights": {name: self.weights[name] for name in voters},
-            "min_consensus": self.min_consensus,
-        }
         calibrations = {name: self.calibrations[name].digest for name in voters if name in self.calibrations}
-        if calibrations:
-            fields["calibrations"] = calibrations
-        return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
+        return vote_digest({name: self.weights[name] for name in voters}, self.min_consensus, calibrations)
+
+
+def vote_digest(weights: Mapping[str, float], min_consensus: int, calibrations: Mapping[str, str]) -> str:
+    """The digest of a vote's policy from its parts; weights and calibrations' digests of the voters only."""
+    fields: dict[str, object] = {"weights": dict(weights), "min_consensus": min_consensus}
+    if calibrations:
+        fields["calibrations"] = dict(calibrations)
+    return hashlib.sha256(json.dumps(fields, sort_keys=True, separators=(",", ":")).encode()).hexdigest()
 
 
 @dataclass(frozen=True)

@@ -40,7 +40,7 @@ class Gains:
     """Sums over a cycle's counted decisions, a row per cycle.
 
     Attributes:
-        n: Shape (cycles, symbols), decisions.
+        n: Shape (cycles, symbols), decisions on which the model answered.
         gain: Shape (cycles, symbols), Brier gain.
         gain_squares: Shape (cycles,), of single decisions.
         regime_n: Shape (cycles, regimes).
@@ -191,13 +191,15 @@ class Counterfactual:
         pnl = pnl_difference(before.astype(float), after.astype(float), sample.forward, self._policy.cost)
         regime = self._regimes(sigma)[cycle, symbol]
         ranked, terciles = regime >= 0, len(REGIMES)
+        # Without an answer nothing is known of the model, though the two recalibrations may differ there.
+        answered = sample.valid.astype(np.float64)
         cell, flip = cycle * self._symbols + symbol, cycle * 9 + kind_of(before, after)
         tercile = (cycle * terciles + regime)[ranked]
         return Gains(
-            n=sums(cell, cycles * self._symbols).reshape(cycles, self._symbols),
+            n=sums(cell, cycles * self._symbols, answered).reshape(cycles, self._symbols),
             gain=sums(cell, cycles * self._symbols, gain).reshape(cycles, self._symbols),
             gain_squares=sums(cycle, cycles, np.square(gain)),
-            regime_n=sums(tercile, cycles * terciles).reshape(cycles, terciles),
+            regime_n=sums(tercile, cycles * terciles, answered[ranked]).reshape(cycles, terciles),
             regime_gain=sums(tercile, cycles * terciles, gain[ranked]).reshape(cycles, terciles),
             pnl=sums(cycle, cycles, pnl),
             pnl_squares=sums(cycle, cycles, np.square(pnl)),

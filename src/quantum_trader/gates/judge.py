@@ -19,7 +19,7 @@ from quantum_trader.gates.contract import blank, contract_gates, gates_of
 from quantum_trader.gates.counterfactual import FlipSummary
 from quantum_trader.gates.deployment import DEPLOYMENT, deployment_tracks
 from quantum_trader.gates.events import portions
-from quantum_trader.gates.evidence import EVIDENCE, evidence
+from quantum_trader.gates.evidence import EVIDENCE, blocks_read, evidence
 from quantum_trader.gates.legacy import LegacyOutcome, plain_rule
 from quantum_trader.gates.panel import Panel
 from quantum_trader.gates.policy import LEGACY
@@ -31,6 +31,7 @@ from quantum_trader.gates.trend import table_of
 from quantum_trader.gates.trial import Sums, Trial
 from quantum_trader.gates.verdict import Verdict, VerdictState, Whole, contract_state, need_of, notes_of
 from quantum_trader.gates.vetoes import VETOES, veto_tracks
+from quantum_trader.gates.watch import promoted_mean
 from quantum_trader.gates.whole_policy import WHOLE, Policy
 
 SCOPE = "contract, vetoes, evidence and deployment checks"
@@ -97,6 +98,7 @@ def judge_trial(
         policy=policy,
         version=version,
         log_e=tuple(path.tolist()),
+        block_mean=promoted_mean(trial.blocks.x[: blocks_read(trial.cycles, policy.evidence)[-1]]),
         held_at=held,
         flips=FlipSummary.of(sums.flips, sums.gains),
     )

@@ -11,6 +11,7 @@ judged here, and what was not judged has not passed: this verdict never is PROMO
 verdict over all sections is `judge.judge`.
 """
 
+import math
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from enum import StrEnum
@@ -118,6 +119,7 @@ class Whole:
         policy: All thresholds.
         version: Of the judged model in its lineage; None where no lineage spends alpha.
         log_e: Logarithm of the evidence at each complete cycle's end.
+        block_mean: Mean of the blocks' x up to the judged end, for the watch after a promotion; NaN without any.
         held_at: Bars at the end of the first cycle at which A to D all held; None if there was none.
         flips: What its vote would have changed; None before the first cycle's end.
     """
@@ -128,6 +130,7 @@ class Whole:
     log_e: tuple[float, ...]
     held_at: int | None
     flips: FlipSummary | None
+    block_mean: float = math.nan
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON, in the keys of a verdict over all sections."""
@@ -137,6 +140,7 @@ class Whole:
             "policy_digest": self.policy.digest,
             "version": self.version,
             "log_e": list(self.log_e),
+            "block_mean": None if math.isnan(self.block_mean) else self.block_mean,
             "held_at_bar": self.held_at,
             "flips": None if self.flips is None else finite(asdict(self.flips)),
         }

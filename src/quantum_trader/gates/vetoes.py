@@ -176,11 +176,15 @@ def homogeneous(moments: Moments, policy: VetoPolicy, name_of: Callable[[int], s
     z = homogeneity(correlations(np.cumsum(moments.score, axis=0)), cycles, policy.homogeneity_cycles)
     distance = np.where(np.isnan(z), -1.0, np.abs(z))
     worst, judged = distance.argmax(axis=1), (~np.isnan(z)).sum(axis=1)
+    compared = np.cumsum(moments.voters[:, :, 0], axis=0).max(axis=1, initial=0.0) > 0
+    judged = np.where(compared, judged, 0)
     largest = np.where(judged > 0, distance.max(axis=1), np.nan)
     fails = largest > policy.homogeneity_z
     n = np.cumsum(moments.score[:, :, 0].sum(axis=1))
 
     def reason(k: int) -> str:
+        if not compared[k]:
+            return "No voter voted where it answered: there is nothing to compare its symbols by."
         if not judged[k]:
             return f"No symbol has outputs in {policy.homogeneity_cycles} cycles yet."
         tail = "it behaves differently there" if fails[k] else "symbols are alike"
@@ -191,7 +195,7 @@ def homogeneous(moments: Moments, policy: VetoPolicy, name_of: Callable[[int], s
 
     def more(k: int) -> float:
         most = float(cycles[k].max(initial=0.0))
-        return policy.homogeneity_cycles / most if most else np.inf
+        return policy.homogeneity_cycles / most if most and compared[k] else np.inf
 
     return Track(
         name=HOMOGENEOUS,

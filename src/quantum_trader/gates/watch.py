@@ -5,8 +5,9 @@
 - Guards compare the time since promotion with the time before: consensus, agreement, contention (BUY against SELL),
   failed answers, latency. A guard without decisions on either side concludes nothing.
 - DEMOTE: the CUSUM rings or a guard is breached, at once and however short the watch.
-- WATCHING: otherwise, until the watch's bars are over and its blocks are there.
-- KEEP: otherwise. The watch ends with one of these two in writing, never by falling silent.
+- WATCHING: otherwise, until the watch's bars are over, its blocks are there and decisions were taken.
+- KEEP: otherwise, naming the guards that had nothing to compare with. The watch ends with one of these two in writing,
+  never by falling silent.
 """
 
 import math
@@ -89,6 +90,18 @@ class Conduct:
     latency_p99_ms: float = math.nan
 
 
+def promoted_mean(x: FloatArray) -> float:
+    """Mean of the blocks' x from the first one on that said something; NaN where none did.
+
+    Blocks that say nothing later count: the CUSUM counts them too.
+
+    >>> promoted_mean(np.array([0.0, 0.0, 0.5, 0.0, 0.1])), promoted_mean(np.zeros(3))
+    (0.19999999999999998, nan)
+    """
+    spoke = np.flatnonzero(x)
+    return float(x[spoke[0] :].mean()) if len(spoke) else math.nan
+
+
 class WatchState(StrEnum):
     """What the watch says."""
 
@@ -152,8 +165,12 @@ def watch(
     elif bars < policy.bars or missing > 0:
         left = max(policy.bars - bars, missing * block_bars)
         state, summary = WatchState.WATCHING, f"WATCHING: nothing is wrong after {bars} bars, {left} more to go."
+    elif not after.decisions:
+        state, summary = WatchState.WATCHING, f"WATCHING: in {bars} bars there was not one decision to judge by."
     else:
         state, summary = WatchState.KEEP, f"KEEP: nothing was wrong in {bars} bars and {len(x)} blocks."
+        blind = [line.name for line in lines if line.state is GateState.INSUFFICIENT]
+        summary += f" Not compared: {', '.join(blind)}." if blind else ""
     return WatchVerdict(state, summary, lines, bars, policy)
 
 

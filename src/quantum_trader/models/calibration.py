@@ -87,7 +87,7 @@ class Judgement(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
 
 
 class Rules(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
-    """Thresholds under which it was made, of `gates.recalibration.RecalibrationPolicy`."""
+    """Thresholds under which it was made, of `gates.calibration_fit.RecalibrationPolicy`."""
 
     parts: int
     bins: int

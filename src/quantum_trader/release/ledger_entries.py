@@ -57,7 +57,7 @@ class Revoke(_Shape, frozen=True, kw_only=True):
     artefact: Digest
 
 
-class Electorate(_Shape, frozen=True, kw_only=True):
+class Electorate(_Shape, frozen=True, kw_only=True, omit_defaults=True):
     """Who votes while a shadow is observed, and how.
 
     Attributes:
@@ -65,12 +65,14 @@ class Electorate(_Shape, frozen=True, kw_only=True):
         artefacts: Digest of every voter's artefact.
         shadow_weight: Nominal weight that the shadow would vote with.
         min_consensus: Voters that must agree for BUY or SELL.
+        calibrations: Digest of the calibration of every voter that has one; left out where none has.
     """
 
     weights: dict[ModelName, Weight]
     artefacts: dict[ModelName, Digest]
     shadow_weight: Weight
     min_consensus: Annotated[int, msgspec.Meta(ge=1)]
+    calibrations: dict[ModelName, Digest] = {}
 
 
 class Registration(_Shape, frozen=True, kw_only=True):

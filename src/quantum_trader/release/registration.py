@@ -11,6 +11,7 @@ from datetime import UTC, datetime
 import msgspec
 
 from quantum_trader.core.errors import format_ms
+from quantum_trader.core.policy import vote_digest
 from quantum_trader.release.ledger_entries import Electorate, Entry, Registration
 
 
@@ -24,6 +25,7 @@ class Observed:
         weights: Nominal weight of every voter.
         artefacts: Digest of every voter's artefact.
         min_consensus: The quorum.
+        vote_policy: Digest of the voters' weights, calibrations and quorum, as every decision holds it.
         symbols: Venue symbols.
         timeframe: Of the bars.
         features: Digest of the feature schema.
@@ -34,6 +36,7 @@ class Observed:
     weights: Mapping[str, float]
     artefacts: Mapping[str, str]
     min_consensus: int
+    vote_policy: str
     symbols: Sequence[str]
     timeframe: str
     features: str
@@ -90,18 +93,16 @@ def same_registration(one: Registration, other: Registration) -> bool:
     return msgspec.structs.replace(one, window_start=0) == msgspec.structs.replace(other, window_start=0)
 
 
-def window_start(start: datetime | None, now: datetime) -> int | None:
-    """Where a window begins, milliseconds since the epoch: at `start`, or now; None if `start` has passed."""
-    chosen = now if start is None else start.astimezone(UTC)
-    if chosen < now:
-        return None
-    # Rounded up: the beginning must not lie before the entry that says it.
-    return -(int(-chosen.timestamp() * 1_000_000) // 1000)
+def milliseconds(at: datetime) -> int:
+    """A time as milliseconds since the epoch, rounded up: a window must not begin before the entry that says so."""
+    return -(-round(at.astimezone(UTC).timestamp() * 1_000_000) // 1000)
 
 
 def _electorate(said: Electorate, observed: Observed) -> tuple[tuple[str, str, str, bool], ...]:
     weights, artefacts = dict(observed.weights), dict(observed.artefacts)
     names = sorted({*said.artefacts, *artefacts})
+    plain = dict(said.weights) == weights and said.min_consensus == observed.min_consensus
+    vote_policy = vote_digest(said.weights, said.min_consensus, said.calibrations)
     other = [name for name in names if said.artefacts.get(name) != artefacts.get(name)]
     return (
         ("weights", _listed(said.weights), _listed(weights), dict(said.weights) == weights),
@@ -112,6 +113,13 @@ def _electorate(said: Electorate, observed: Observed) -> tuple[tuple[str, str, s
             not other,
         ),
         ("quorum", str(said.min_consensus), str(observed.min_consensus), said.min_consensus == observed.min_consensus),
+        # Where weights or quorum differ, that is said already.
+        (
+            "calibrations of the vote",
+            _listed({name: digest[:12] for name, digest in said.calibrations.items()}) or "none",
+            f"others (vote policy {observed.vote_policy[:12]})",
+            not plain or observed.vote_policy == vote_policy,
+        ),
     )
 
 

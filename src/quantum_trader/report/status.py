@@ -17,7 +17,11 @@ from quantum_trader.report.words import NONE, STATUS_WORDS
 
 
 def status_screen(
-    overview: Overview, found: Sequence[str], symbols: Sequence[str], again: Recount | None = None
+    overview: Overview,
+    found: Sequence[str],
+    symbols: Sequence[str],
+    again: Recount | None = None,
+    overrides: Sequence[str] = (),
 ) -> RenderableType:
     """Everything, to be printed on a rich console.
 
@@ -26,8 +30,11 @@ def status_screen(
         found: What needs a look, from `findings`.
         symbols: Those that should be decided.
         again: The decisions counted again, if they were.
+        overrides: Votes that were granted against the rules, a sentence each.
     """
     parts: list[RenderableType] = [headline(found), engine_lines(overview), models_table(overview)]
+    if overrides:
+        parts.append(Text("\n".join(f"OVERRIDE  {each}" for each in overrides), style="bold red"))
     parts.append(accounting_table(overview.books.tally, "Accounting", _since(overview.books.tally)))
     if again is not None:
         title = f"Counted again from the stream ({again.trimmed:,} older decisions have left it)"

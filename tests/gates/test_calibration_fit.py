@@ -10,8 +10,7 @@ from hypothesis import strategies as st
 
 from quantum_trader.core.calibration import IsotonicCurve, PlattCurve
 from quantum_trader.core.errors import CalibrationError
-from quantum_trader.gates.panel import SPAN
-from quantum_trader.gates.recalibration import (
+from quantum_trader.gates.calibration_fit import (
     STANDARD,
     Method,
     RecalibrationPolicy,
@@ -20,6 +19,7 @@ from quantum_trader.gates.recalibration import (
     spread_conflict,
     walk_forward,
 )
+from quantum_trader.gates.panel import SPAN
 from quantum_trader.gates.sample import CYCLE, Sample
 
 Make = Callable[..., Sample]
@@ -95,6 +95,15 @@ class TestAFit:
         assert isinstance(curve, IsotonicCurve)
         assert curve.p == pytest.approx((0.2, 0.45, 0.9))
         assert curve.calibrated == pytest.approx((0.25, 0.625, 0.99))
+
+    def test_by_isotonic_regression_keeps_knots_apart(self) -> None:
+        # Stated probabilities that differ by a ten-billionth are one: a slope between them would be none.
+        p = np.concatenate([0.5 + 1e-10 * np.arange(4), [0.9, 0.9]]).repeat(10)
+        y = np.concatenate([np.zeros(10), np.ones(10)] * 3)
+        events = Resolved(np.arange(60) * CYCLE, p, y, np.ones(60, np.int8))
+        curve = fit(replace(events, y=np.where(p > 0.8, 1.0, y)), Method.ISOTONIC, SMALL)
+        assert isinstance(curve, IsotonicCurve)
+        assert curve.p == pytest.approx((0.5, 0.9))
 
     @given(st.integers(0, 10_000), st.integers(40, 400), st.sampled_from(list(Method)))
     def test_of_anything_is_monotone_or_refused(self, seed: int, n: int, method: Method) -> None:
@@ -207,6 +216,20 @@ class TestWalkingForward:
         with pytest.raises(CalibrationError, match="there are 0 events in 0"):
             walk_forward(overconfident(0), Method.ISOTONIC)
         assert math.isfinite(walk_forward(overconfident(20_000), Method.ISOTONIC, STANDARD).gain.se)
+
+    def test_scores_a_part_only_if_its_past_fills_the_cycles_too(self) -> None:
+        # A hundred events a bar: events there are enough of from the beginning, cycles only from the 21st on.
+        events = overconfident(49 * 60 * 100)
+        events = replace(events, bar=np.arange(len(events)) // 100)
+        judged = walk_forward(events, Method.PLATT)
+        # Parts of twelve cycles: the past of the second is too short, that of the third is not.
+        assert judged.events == 49 * 36 * 100
+
+    def test_helps_from_exactly_its_threshold_on(self) -> None:
+        events = overconfident(20_000)
+        z = walk_forward(events, Method.PLATT).gain.z
+        assert walk_forward(events, Method.PLATT, replace(STANDARD, gain_z=z)).helps
+        assert not walk_forward(events, Method.PLATT, replace(STANDARD, gain_z=z * (1 + 1e-12))).helps
 
 
 class TestTheConflict:
