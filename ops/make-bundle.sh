@@ -15,7 +15,7 @@ SOURCE_DATE_EPOCH=$(git log -1 --format=%ct 2>/dev/null || echo 946684800)
 export SOURCE_DATE_EPOCH
 # Before Python 3.11.3 (Debian 12 has 3.11.2) redis-py needs async-timeout; a later Python here would leave it out.
 "$python" -m pip --disable-pip-version-check wheel --quiet --no-build-isolation --only-binary :all: \
-  --constraint constraints.txt --wheel-dir "$draft/wheels" '.[analysis,release]' async-timeout
+  --constraint constraints.txt --wheel-dir "$draft/wheels" '.[analysis,release,alerts]' async-timeout
 cp ops/systemd/* "$draft/systemd/"
 rm -rf "$out"
 mv "$draft" "$out"

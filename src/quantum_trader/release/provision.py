@@ -152,7 +152,7 @@ class Provision:
         self._host.run(["python3", "-m", "venv", str(self._release)], timeout_s=_INSTALL_S)
         pip = [str(self._release / "bin" / "python"), "-I", "-m", "pip", "--disable-pip-version-check", "install"]
         source = ["--no-index", "--find-links", str(self._wheels), "--quiet"]
-        self._host.run([*pip, *source, "quantum-trader[analysis,release]"], timeout_s=_INSTALL_S)
+        self._host.run([*pip, *source, "quantum-trader[analysis,release,alerts]"], timeout_s=_INSTALL_S)
         self._host.put(b"", self._release / ".complete", 0o644)
 
     def _link(self, path: PurePosixPath, target: PurePosixPath) -> Step:
