@@ -137,6 +137,7 @@ def restart(*, never_ready: bool = False) -> dict[str, Any]:
         "argv": ["systemctl", "restart", ENGINE],
         "probes": ready,
         "expect": expect,
-        "timeout_s": 3.0 if never_ready else 60.0,
+        # Of the way back too, so it has to be enough for a restart on a busy machine.
+        "timeout_s": 10.0 if never_ready else 60.0,
         "settle_s": 0.3,
     }

@@ -121,10 +121,17 @@ def main(count: int, seed: int) -> None:
                 gaps += [event["ready_s"] for event in deployment.journal() if "ready_s" in event]
                 deployment.assert_old()
             guest.run("sh", "-c", f"rm -f {ENV_FILE}.bak.*")
+        report(ended, back, gaps)
+
+
+def report(ended: Counter[tuple[str, str]], back: list[float], gaps: list[float]) -> None:
+    """Print how each kind ended, and the times."""
     print("\n| fault | went through | came back |\n|---|---|---|")
     for kind in KINDS:
         print(f"| {kind} | {ended[kind, 'done']} | {ended[kind, 'restored']} |")
     for what, values in (("way back, from call to settled", back), ("of it, the engine not ready", gaps)):
+        if not values:
+            continue
         low, high = np.percentile(values, [50, 99])
         print(f"{what}: {len(values)} times, p50 {low:.2f} s, p99 {high:.2f} s, longest {max(values):.2f} s")
 
