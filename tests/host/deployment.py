@@ -138,6 +138,6 @@ def restart(*, never_ready: bool = False) -> dict[str, Any]:
         "probes": ready,
         "expect": expect,
         # Of the way back too, so it has to be enough for a restart on a busy machine.
-        "timeout_s": 10.0 if never_ready else 60.0,
+        "timeout_s": 20.0 if never_ready else 60.0,
         "settle_s": 0.3,
     }
