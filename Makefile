@@ -6,10 +6,10 @@ BARS   ?=
 PIP    := $(BIN)/python -m pip --disable-pip-version-check
 READY  := $(VENV)/.ready
 
-.PHONY: help demo rogues test quick check lint types imports bench mutants setup system clean
+.PHONY: help demo rogues test test-host drills bundle quick check lint types imports bench mutants setup system clean
 
 help: ## Show this list
-	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-8s %s\n", $$1, $$2}'
+	@grep -hE '^[a-z-]+:.*## ' $(MAKEFILE_LIST) | awk -F ':.*## ' '{printf "  make %-9s %s\n", $$1, $$2}'
 
 # Torch first and alone: where a CPU build is offered pip takes it, and nothing later replaces it.
 $(READY): pyproject.toml constraints.txt
@@ -48,13 +48,22 @@ quick: $(READY) ## Tests that take seconds
 test: $(READY) lint types imports ## Everything: lint, types, import contracts, all tests
 	@$(BIN)/pytest -n 2
 
+test-host: $(READY) ## The whole story on a real Debian host that is built and booted here (root; see docs/how-to/set-up-a-host.md)
+	@$(BIN)/pytest -s -q tests/host
+
+drills: $(READY) ## Deployments on the test host with a fault each, and the times of the way back (DRILLS=100)
+	@$(BIN)/python -m tests.host.drills $(or $(DRILLS),100)
+
+bundle: $(READY) ## Everything that a host needs, in dist/host, for `quantum host init`
+	@mkdir -p dist && sh ops/make-bundle.sh dist/host $(BIN)/python
+
 bench: $(READY) ## Print the benchmark tables of benchmarks/README.md
 	@$(BIN)/python -m benchmarks $(BENCH)
 
 mutants: $(READY) ## Change the gates one place at a time; their tests must notice (a quarter of an hour)
 	@nice -n 19 $(BIN)/python -m tests.mutation
 
-system: ## Install the optional real parts that need root (Debian: redis-server, chromium)
+system: ## Install the optional real parts that need root (Debian: redis-server, chromium, the test host's)
 	@sh ops/install-system-parts.sh
 
 clean: ## Remove the environment and everything generated

@@ -1,14 +1,20 @@
 #!/bin/sh
-# Optional real parts that need root: Debian's redis-server (a second backend for the bus tests) and chromium (renders
-# the HTML report in a test). Without them the tests that need them skip and say why.
+# Optional real parts that need root: Debian's redis-server (a second backend for the bus tests), chromium (renders the
+# HTML report in a test) and what the test host is built with and booted by (ops/test-host). Without them the tests that
+# need them skip and say why.
 set -eu
 if [ "$(id -u)" != 0 ] || ! command -v apt-get >/dev/null 2>&1; then
-  echo "not root on a Debian system: redis-server and chromium are left out, their tests will skip" >&2
+  echo "not root on a Debian system: redis-server, chromium and the test host are left out, their tests will skip" >&2
   exit 0
 fi
 missing=""
 command -v redis-server >/dev/null 2>&1 || missing="$missing redis-server"
 command -v chromium >/dev/null 2>&1 || missing="$missing chromium"
+command -v systemd-nspawn >/dev/null 2>&1 || missing="$missing systemd-container"
+command -v mmdebstrap >/dev/null 2>&1 || missing="$missing mmdebstrap"
+command -v ssh >/dev/null 2>&1 || missing="$missing openssh-client"
+command -v ip >/dev/null 2>&1 || missing="$missing iproute2"
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || missing="$missing debian-archive-keyring"
 [ -z "$missing" ] && exit 0
 export DEBIAN_FRONTEND=noninteractive
 apt-get update -qq

@@ -24,7 +24,7 @@ from quantum_trader.core.predictions import DEFAULT_WEIGHTS, MODELS
 
 PREFIX = "QUANTUM_"
 
-NOT_SETTINGS = frozenset({"QUANTUM_SHARED"})
+NOT_SETTINGS = frozenset({"QUANTUM_SHARED", "QUANTUM_TEST_HOST_CACHE", "QUANTUM_TEST_HOST_NAME"})
 """Variables of the prefix that belong to the tests."""
 
 

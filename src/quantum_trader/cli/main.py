@@ -23,6 +23,7 @@ VERBS = {
     "init": ("quantum_trader.cli.run", "init", "Grant the first voters and write the engine's env file."),
     "register": ("quantum_trader.cli.register", "register", "Write down by what a shadow will be judged."),
     "audit": ("quantum_trader.cli.audit", "app", "Read and verify the release ledger."),
+    "host": ("quantum_trader.cli.host", "app", "Make a Debian host ready for the engine."),
     "run": ("quantum_trader.cli.run", "run", "Run the engine: bars in, decisions and intents out."),
     "deploy": ("quantum_trader.cli.deploy", "deploy", "Bring an artefact to a host, in shadow."),
     "rollback": ("quantum_trader.cli.rollback", "rollback", "Go back: to shadow, to the baseline, to the backup."),
