@@ -111,8 +111,8 @@ def _block(place: Workplace, taken: dict[str, _Taken], month: str, largest: int,
         "followed here",
         "verdict: from tables to the verdict with every line, all cycles looked at; memory: the most that the process "
         "held, Python and libraries, reading and all verdicts included",
-        "going on: one process takes cycle after cycle of the file, as `quantum gates --follow` does; it ends with "
-        "the verdict that the whole file gives, to the last bit",
+        "going on: one process takes cycle after cycle of the file, as `quantum gates --follow` does, first and last "
+        "tenth in turns; it ends with the verdict that the whole file gives, to the last bit of its evidence",
     ]
     return Block(
         "gates",
@@ -165,29 +165,57 @@ def _judge(work: _Work) -> _Taken:
 
 
 def _go_on(work: _Work) -> _Steps:
-    table = read_decisions(work.folder / "decided", NUMBERS)
-    bars = read_bars(work.folder / "bars.parquet")
-    first, symbols = pc.min(table["ts_open"]).as_py(), sorted(bars)
-    join = Join(SHADOW, symbols, first, INTERVAL_MS, _WEIGHT)
-    rows, cycles = CYCLE * work.symbols, work.bars // CYCLE
-    trial: Trial | None = None
-    samples: list[float] = []
-    for cycle in range(cycles):
-        started = time.perf_counter()
-        portion = join.portion(table.slice(cycle * rows, rows), bars, (cycle + 1) * CYCLE)
-        trial = trial or Trial(work.symbols, join.electorate)
-        trial.extend(portion.sample, portion.panel)
-        samples.append(time.perf_counter() - started)
-    if trial is None:
-        raise ValueError(f"{work.bars} bars: no cycle")
-    whole_trial = trial
-    verdicts, onward = _median(lambda: judge_trial(whole_trial, symbols=symbols, bar_ms=INTERVAL_MS), work.rounds)
-    wholes, whole = _median(lambda: judge_case(case_of(table, bars, SHADOW, _WEIGHT)), work.rounds)
+    past = _Past(work)
+    cycles = work.bars // CYCLE
+    tenth = max(1, cycles // 10)
+    late, early = _Onward(past), _Onward(past)
+    for _ in range(cycles - tenth):
+        late.step()
+    # In turns, so that a busy minute is not taken for growth.
+    steps = [(early.step(), late.step()) for _ in range(tenth)]
+    verdicts, onward = _median(lambda: judge_trial(late.trial, symbols=past.symbols, bar_ms=INTERVAL_MS), work.rounds)
+    wholes, whole = _median(lambda: judge_case(case_of(past.table, past.bars, SHADOW, _WEIGHT)), work.rounds)
     if _told(onward) != _told(whole):
         raise ValueError("the verdict that went on is another than the whole one")
-    tenth = max(1, cycles // 10)
-    early, late = statistics.median(samples[1 : tenth + 1]), statistics.median(samples[-tenth:])
-    return _Steps(cycles, early, late, verdicts, wholes)
+    firsts, lasts = zip(*steps, strict=True)
+    return _Steps(cycles, statistics.median(firsts), statistics.median(lasts), verdicts, wholes)
+
+
+class _Past:
+    """A past read back from its files."""
+
+    def __init__(self, work: _Work) -> None:
+        self.table = read_decisions(work.folder / "decided", NUMBERS)
+        self.bars = read_bars(work.folder / "bars.parquet")
+        self.symbols = sorted(self.bars)
+        self.ts_first: int = pc.min(self.table["ts_open"]).as_py()
+
+
+class _Onward:
+    """A trial that takes a past cycle by cycle."""
+
+    def __init__(self, past: _Past) -> None:
+        self._past, self._cycle = past, 0
+        self._join = Join(SHADOW, past.symbols, past.ts_first, INTERVAL_MS, _WEIGHT)
+        self._trial: Trial | None = None
+
+    @property
+    def trial(self) -> Trial:
+        """The sums so far."""
+        if self._trial is None:
+            raise ValueError("no cycle yet")
+        return self._trial
+
+    def step(self) -> float:
+        """Take the next cycle; seconds."""
+        rows = CYCLE * len(self._past.symbols)
+        started = time.perf_counter()
+        part = self._past.table.slice(self._cycle * rows, rows)
+        self._cycle += 1
+        portion = self._join.portion(part, self._past.bars, self._cycle * CYCLE)
+        self._trial = self._trial or Trial(len(self._past.symbols), self._join.electorate)
+        self._trial.extend(portion.sample, portion.panel)
+        return time.perf_counter() - started
 
 
 def _median(call: Callable[[], Verdict], rounds: int) -> tuple[float, Verdict]:
