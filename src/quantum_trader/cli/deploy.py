@@ -166,11 +166,17 @@ class _Deployment:
         self._planned = plan_deploy(self._snapshot, self._artefact, self._settings, self._order)
 
     def _say_next(self) -> None:
-        """When a verdict can be expected, at the cadence that the host's env file sets."""
+        """How to prove it on the stream, and when a verdict can be expected at the cadence of the host's env file."""
         from quantum_trader.cli.plan import show_plan as show_forecast
+        from quantum_trader.clock import now_utc
         from quantum_trader.gates.whole_policy import WHOLE
         from quantum_trader.settings import load_settings
 
+        since = now_utc().isoformat(timespec="seconds")
+        self.say(
+            f"C  once bars are decided, on the host: quantum proof stream --env-file {self._settings.env_file} "
+            f"--since {since}"
+        )
         environ = {name: value for name, value in self._snapshot.values.items() if name.startswith("QUANTUM_")}
         engine = load_settings((), None, environ)
         plain: dict[str, Any] = {"symbols": None, "timeframe": "", "share": 1.0, "accuracies": (), "version": None}

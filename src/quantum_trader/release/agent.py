@@ -36,6 +36,8 @@ from typing import Any
 
 FORMAT = 1
 POLL_S = 0.1
+BACK_S = 60.0
+"""Least time that the old state gets to be ready again."""
 RESERVE_BYTES = 65_536
 """Held back so that a full disk cannot keep the journal from telling how it ended."""
 
@@ -417,15 +419,18 @@ class Restart:
 
     def do(self) -> dict[str, Any]:
         """Restart, wait for readiness and for what is expected of the new state."""
-        return self._restart([*self.probes, *self.expect])
+        return self._restart([*self.probes, *self.expect], self.timeout_s)
 
     def undo(self) -> None:
-        """Restart into the old state; nothing is expected of it but that it is ready."""
-        self._restart(self.probes)
+        """Restart into the old state; nothing is expected of it but that it is ready.
 
-    def _restart(self, probes: list[Step]) -> dict[str, Any]:
+        A new state may be given up quickly; the old one is all there is, so a busy host gets its time.
+        """
+        self._restart(self.probes, max(self.timeout_s, BACK_S))
+
+    def _restart(self, probes: list[Step], timeout_s: float) -> dict[str, Any]:
         began = time.monotonic()
-        command(self.argv, "", self.timeout_s)
+        command(self.argv, "", timeout_s)
         called = time.monotonic()
         good_since: float | None = None
         while True:
@@ -434,8 +439,8 @@ class Restart:
             good_since = None if problem is not None else good_since if good_since is not None else now
             if good_since is not None and now - good_since >= self.settle_s:
                 return {"command_s": round(called - began, 3), "ready_s": round(good_since - began, 3)}
-            if problem is not None and now - began > self.timeout_s:
-                raise Problem(f"not ready within {self.timeout_s:g} s: {problem}")
+            if problem is not None and now - began > timeout_s:
+                raise Problem(f"not ready within {timeout_s:g} s: {problem}")
             time.sleep(POLL_S)
 
 
