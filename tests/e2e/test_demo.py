@@ -31,7 +31,8 @@ def test_demo_tells_the_whole_story(tmp_path: Path) -> None:
     assert "gave the same 5,000 decisions, byte for byte" in shown
     for gate in ("Diversity", "Spread", "Correlation", "Calibration"):
         assert gate in shown
-    assert "contract only" in shown
+    for line in ("Leak Alarm", "Evidence", "Brier Gain", "What blocks a promotion"):
+        assert line in shown
     gallery = shown.partition("Would they be promoted?")[2]
     for rogue in ("copy-ensemble", "follower", "overconfident", "full-leak", "missing", "flipped"):
         # Long descriptions wrap; a model's row is the first line that begins with its name.
@@ -41,7 +42,7 @@ def test_demo_tells_the_whole_story(tmp_path: Path) -> None:
     assert "PROMOTE after" in next(line for line in gallery.splitlines() if line.split()[:1] == ["good"])
     (run,) = (tmp_path / "demo").iterdir()
     html = (run / "report.html").read_text()
-    assert "contract only" in html
+    assert "Evidence" in html
     assert html.count("<svg") >= 5
     intents = [json.loads(line) for line in (run / "intents.jsonl").read_text().splitlines()]
     assert intents
