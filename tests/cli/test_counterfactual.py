@@ -9,9 +9,11 @@ import pytest
 from tests.report.conftest import World, make_world
 from typer.testing import CliRunner
 
+from quantum_trader.archive.columns import to_records, to_table
 from quantum_trader.archive.store import DecisionFile, in_order
 from quantum_trader.cli.counterfactual import by_model
 from quantum_trader.cli.main import build
+from quantum_trader.core.chain import GENESIS, chained
 from quantum_trader.core.errors import ConfigError, QuantumError
 from quantum_trader.market.files import write_bars
 from quantum_trader.report.flips import compare
@@ -19,10 +21,21 @@ from quantum_trader.report.frame import Frame
 from quantum_trader.report.revote import Ballot
 
 
-def written(world: World, folder: Path) -> list[str]:
-    """The world as files, and the options that read them."""
+def linked(table: pa.Table) -> pa.Table:
+    """The same decisions as a writer leaves them, each symbol's records in a chain."""
+    heads: dict[str, str] = {}
+    records = []
+    for record in to_records(in_order(table)):
+        symbol = record.decision.symbol
+        records.append(chained(record, heads.get(symbol, GENESIS)))
+        heads[symbol] = records[-1].chain
+    return to_table(records)
+
+
+def written(world: World, folder: Path, table: pa.Table | None = None) -> list[str]:
+    """The world as files, and the options that read them; with a table, that one as it is."""
     with DecisionFile(folder / "decisions" / "decisions.parquet") as file:
-        file.write(world.table)
+        file.write(linked(world.table) if table is None else table)
     write_bars(folder / "bars.parquet", world.bars)
     return ["--decisions", str(folder / "decisions"), "--bars", str(folder / "bars.parquet")]
 
@@ -46,6 +59,7 @@ def test_the_json_is_the_comparison(files: tuple[World, list[str]]) -> None:
     found = json.loads(result.stdout)
     assert (found["decisions"], found["flipped"], found["settled"]) == (300, flips.flipped, flips.settled)
     assert found["total"]["pnl"] == flips.total
+    assert found["per_flip"] == {"mean": flips.per_flip.value, "se": flips.per_flip.se}
     assert found["total"]["low"] < found["total"]["pnl"] < found["total"]["high"]
     assert found["matrix"] == flips.matrix.tolist()
     assert sum(item["count"] for item in found["directions"]) == flips.flipped
@@ -69,7 +83,7 @@ def test_records_that_are_no_vote_are_an_error(files: tuple[World, list[str]], t
     index = world.table.schema.get_field_index("action")
     column = pa.array(action, world.table.schema.field("action").type)
     table = world.table.set_column(index, world.table.schema.field("action"), column)
-    result = run("--weights", "patchtst=0.2", *written(World(table, world.bars), tmp_path))
+    result = run("--weights", "patchtst=0.2", *written(world, tmp_path, table))
     assert isinstance(result.exception, QuantumError)
     assert str(result.exception).startswith("the recorded decisions are not the vote of their records: BTCUSDT 2026")
 
@@ -95,3 +109,31 @@ def test_neither_files_nor_stream_is_an_error() -> None:
 
 def test_lists_are_read() -> None:
     assert by_model("--weights", " patchtst=0.2 , xgb=0,") == {"patchtst": 0.2, "xgb": 0.0}
+
+
+def replaced(table: pa.Table, name: str, values: list[Any]) -> pa.Table:
+    index = table.schema.get_field_index(name)
+    return table.set_column(index, table.schema.field(name), pa.array(values, table.schema.field(name).type))
+
+
+@pytest.mark.parametrize("name", ["xgb.p_up", "patchtst.p_up"])
+def test_altered_probabilities_are_an_error_though_the_vote_is_the_recorded_one(
+    files: tuple[World, list[str]], tmp_path: Path, name: str
+) -> None:
+    # Thresholds read p_up, and the recorded vote does not: a shadow's is in no decision's digest either.
+    table = linked(files[0].table)
+    model = name.partition(".")[0]
+    source = written(files[0], tmp_path, replaced(table, name, [0.99] * len(table)))
+    result = run("--buy-above", f"{model}=0.6", *source)
+    assert isinstance(result.exception, QuantumError)
+    assert "not what was recorded" in str(result.exception)
+    assert "changed" in str(result.exception)
+    assert "again" not in result.stdout
+
+
+def test_records_stripped_of_their_links_are_an_error(files: tuple[World, list[str]], tmp_path: Path) -> None:
+    table = linked(files[0].table)
+    bare = replaced(replaced(table, "chain", [None] * len(table)), "chain_prev", [None] * len(table))
+    result = run("--weights", "patchtst=0.2", *written(files[0], tmp_path, bare))
+    assert isinstance(result.exception, QuantumError)
+    assert "carries no link" in str(result.exception)

@@ -32,7 +32,11 @@ def counterfactual(
     """Vote again on recorded decisions: which would have been another, and what would the others have earned?
 
     What is not named stays as recorded: a voter keeps its weight, a shadow has none. First the recorded rules must give
-    every recorded decision again, to the last bit. Nothing of it reaches the engine.
+    every recorded decision again, to the last bit, and the records must be those that were written: digests and chain
+    hold. Nothing of it reaches the engine.
+
+    Flips compare actions only. A vote for another action than the recorded one weighs that side's calibrated
+    probability where one was recorded, else what the model stated.
     """
     from quantum_trader.archive.store import in_order
     from quantum_trader.cli.evidence import Source
@@ -56,6 +60,9 @@ def counterfactual(
     problem = differing(table, frame)
     if problem is not None:
         raise QuantumError(f"the recorded decisions are not the vote of their records: {problem}")
+    # The vote alone reads no probability, thresholds do; and a shadow's answers stand in no decision's digest.
+    if evidence.faults:
+        raise QuantumError(f"the decisions are not what was recorded: {evidence.faults[0]}")
     flips = compare(frame, ballot, cost)
     if as_json:
         typer.echo(json.dumps(_content(ballot, flips), indent=2, allow_nan=False))
@@ -110,6 +117,7 @@ def _content(ballot: "Ballot", flips: "Flips") -> dict[str, Any]:
             "flipped": flips.flipped,
             "settled": flips.settled,
             "total": money(flips.total, flips.total_se),
+            "per_flip": {"mean": flips.per_flip.value, "se": flips.per_flip.se},
             "directions": directions,
             "matrix": flips.matrix.tolist(),
             "consensus": [{"agreeing": k, "before": b, "after": a} for k, b, a in flips.consensus],
@@ -118,12 +126,11 @@ def _content(ballot: "Ballot", flips: "Flips") -> dict[str, Any]:
 
 
 def _print(ballot: "Ballot", flips: "Flips") -> None:
-    from rich.console import Console
-
+    from quantum_trader.cli.screen import table_console
     from quantum_trader.report.terminal import directions_table, votes_table
     from quantum_trader.report.words import basis_points, basis_points_se, interval, percent
 
-    console = Console(highlight=False)
+    console = table_console()
     share = percent(flips.flipped / flips.decisions)
     console.print(f"{flips.flipped:,} of {flips.decisions:,} decisions ({share}) would have been another", style="bold")
     console.print(f"under {ballot}. The recorded rules give all {flips.decisions:,} again, to the last bit.")
