@@ -7,6 +7,7 @@ from pathlib import Path
 
 import pytest
 from tests.artefacts import make_artefact
+from tests.e2e.harness import wait_until
 from tests.e2e.releasing import Vps, environ, vps
 
 from quantum_trader.models.artefact import load_artefact
@@ -39,6 +40,14 @@ def info(host: Vps, model: str = "patchtst") -> str:
         text = page.read().decode()
     (line,) = [line for line in text.splitlines() if line.startswith("quantum_model_info{") and f'"{model}"' in line]
     return " ".join(re.findall(r'(?:role|artefact)="([^"]*)"', line))
+
+
+def says(host: Vps, words: str) -> bool:
+    """Whether the engine is there and says so of itself; one that starts does not listen yet."""
+    try:
+        return info(host) == words
+    except (OSError, ValueError):
+        return False
 
 
 def grant(host: Vps, digest: str, weight: float = 0.2) -> None:
@@ -108,6 +117,27 @@ def test_the_whole_story(host: Vps, tmp_path: Path) -> None:
     assert info(host) == f"{old.digest} shadow"
     assert host.entries()[-1].detail.facts["rollback"] == "nuclear"
     assert quantum(host, "rollback", "patchtst", "--nuclear").returncode == 1
+
+
+def test_a_fast_rollback_whose_restart_fails_has_revoked_all_the_same(tmp_path: Path) -> None:
+    with vps(tmp_path / "own") as own:
+        old = load_artefact(next((own.folder / "models").glob("patchtst_v*")))
+        grant(own, old.digest)
+        text = own.env.read_text()
+        own.env.write_text(text.replace("PATCHTST_SHADOW_ONLY=true", "PATCHTST_SHADOW_ONLY=false"))
+        subprocess.run(own.service("restart"), check=True, timeout=60)
+        wait_until(lambda: says(own, f"{old.digest} voter"))
+        own.write_hosts(restart=[sys.executable, "-c", "import sys; sys.exit(3)"])
+        failed = quantum(own, "rollback", "patchtst", "--fast")
+        assert failed.returncode == 1
+        # What still runs cannot be helped from here, so it is said; whatever starts next gives no vote.
+        assert "may still vote" in failed.stderr
+        assert "stop it" in failed.stderr
+        assert own.values()["PATCHTST_SHADOW_ONLY"] == "true"
+        assert "patchtst" not in voting(own.entries())
+        assert [entry.kind for entry in own.entries()[-2:]] == ["revoke", "rollback"]
+        subprocess.run(own.service("restart"), check=True, timeout=60)
+        wait_until(lambda: says(own, f"{old.digest} shadow"))
 
 
 def test_a_unit_that_never_gets_ready_is_taken_back(host: Vps, tmp_path: Path) -> None:

@@ -13,7 +13,7 @@ from quantum_trader.models.manifest import FileEntry
 from quantum_trader.release.agent import put_together
 from quantum_trader.release.env_file import read_values, sha256
 from quantum_trader.release.host_settings import HostSettings
-from quantum_trader.release.ledger import append_entries, read_entries
+from quantum_trader.release.ledger import append_entries, read_entries, voting
 from quantum_trader.release.ledger_entries import Entry, Grant, New, Revoke, State
 from quantum_trader.release.plans import Order, Planned
 from quantum_trader.release.record import record
@@ -135,12 +135,12 @@ def test_no_way_back_gives_anybody_more_than_a_grant_that_stood_before(
     steps = len(planned.plan["steps"])
     upto = data.draw(st.integers(0, steps))
     env_after, entries = carried_out(planned, before, ledger, upto, backup)
-    could_vote = {e.detail.artefact for e in before.entries if isinstance(e.detail, Grant)}
+    could_vote = voting(before.entries)
     for content in (env_after, undone(planned, before)):
         after = snapshot(content, entries)
         for model in MODELS:
             old, new = influence(before.state_of(model)), influence(after.state_of(model))
-            assert new <= old or after.state_of(model).artefact in could_vote
+            assert new <= old or after.state_of(model).artefact in could_vote.get(model, set())
         ran, stands = before.state_of(MODEL), after.state_of(MODEL)
         if stands.role == "voter" and stands.artefact == ran.artefact:
             # Only where nothing was done yet may what ran still vote, and never with more than it had.
@@ -155,6 +155,17 @@ def test_no_way_back_gives_anybody_more_than_a_grant_that_stood_before(
             assert at_end.state_of(MODEL).role != "voter"
         if planned.plan["kind"] == "rollback-nuclear":
             assert env_after == backup
+
+
+def test_every_way_revokes_before_it_needs_the_engine(tmp_path: Path) -> None:
+    append_entries(tmp_path / "l", news([(True, 0, 0.1), (True, 1, 0.2)]))
+    at = snapshot(env_of(ARTEFACTS[1], "false", ""), read_entries(tmp_path / "l"))
+    backup = env_of(ARTEFACTS[0], "false", "")
+    gone = ARTEFACTS[1]
+    deployment = Deployment("t", gone.digest, str(gone.folder), True, ARTEFACTS[0], PurePosixPath("/b"), sha256(backup))
+    for planned in planned_ways(at, deployment, backup):
+        kinds = [step["kind"] for step in planned.plan["steps"]]
+        assert kinds.index("command") < kinds.index("restart"), planned.plan["kind"]
 
 
 def test_the_fallback_of_every_way_is_shadow(tmp_path: Path) -> None:

@@ -116,4 +116,9 @@ def _report(end: dict[str, Any], model: str) -> None:
 
     if end["result"] == "restored":
         raise ReleaseError(f"{end['problem']}; {model} is in shadow, and nothing else was changed")
+    if end["result"] == "stuck":
+        raise ReleaseError(
+            f"{end['problem']}; the engine could not be restarted and {model} may still vote in it: stop it. "
+            "Its next start goes by env file and ledger"
+        )
     report_end(end)

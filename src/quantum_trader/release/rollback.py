@@ -111,9 +111,10 @@ def plan_fast(snapshot: Snapshot, model: str, settings: HostSettings, order: Ord
     steps = [
         backup_step(settings, env.before, order),
         env_step(settings, env, order, list(env.parts), sha256(env.after)),
-        restart_step(settings, snapshot.values, expected(model, after)),
-        # A ledger that cannot be written must not keep a vote alive: the flag alone ends it.
+        # Before the restart, which can fail: whatever starts next then gives no vote. And a ledger that cannot be
+        # written must not keep a vote alive: the flag alone ends it.
         ledger_step(settings, order, details, optional=True),
+        restart_step(settings, snapshot.values, expected(model, after)),
     ]
     return Planned(rollback_plan("fast", model, steps, order), env, before, after)
 
