@@ -1,203 +1,351 @@
-"""The mailbox with real threads: every batch ends in one way, and nobody waits past the grace."""
+"""The mailbox over a real socket pair: every batch ends in one way, and nobody waits past the grace."""
 
+import os
+import socket
 import threading
 import time
+from collections.abc import Iterator
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from quantum_trader.core.features import input_hashes
 from quantum_trader.core.predictions import ModelOutput, Status, Thresholds
+from quantum_trader.engine import frames
 from quantum_trader.engine.backoff import Backoff
 from quantum_trader.engine.breaker import Breaker
-from quantum_trader.engine.mailbox import Batch, Mailbox
-from quantum_trader.engine.replies import Miss
+from quantum_trader.engine.line import Batch, Line
+from quantum_trader.engine.mailbox import Mailbox
+from quantum_trader.engine.replies import Expected, Miss
 
+DIGEST = "d" * 64
 INPUTS = np.arange(6, dtype=np.float32).reshape(2, 3)
 CRASHED = Miss(Status.FAILED, "crashed: x")
 STOPPED = Miss(Status.MISSING, "stopped: x")
-GOOD = ModelOutput.of(np.array([0.2, 0.9]), Thresholds(0.5, 0.5), "d" * 64)
+P_UP = np.array([0.2, 0.9])
+GOOD = (Status.OK, "")
 
 
-def mailbox(grace_s: float = 0.05, misses: int = 3) -> Mailbox:
-    return Mailbox("d" * 64, Breaker(misses, grace_s), Backoff())
+class Box:
+    """A mailbox and the shadow's end of its socket; `attend` is what the shadow's thread does when it wakes."""
+
+    def __init__(self, grace_s: float = 0.05, misses: int = 3) -> None:
+        self.mailbox = Mailbox(DIGEST, Breaker(misses, grace_s), Backoff())
+        self.ends: list[socket.socket] = []
+        self.lines: list[Line] = []
+
+    def up(self) -> None:
+        ours, self.theirs = socket.socketpair()
+        self.ends += [ours, self.theirs]
+        self.line = Line(ours, Expected(DIGEST, Thresholds(0.5, 0.5)), self.mailbox.wake_fd)
+        self.lines.append(self.line)
+        self.mailbox.up(self.line)
+
+    def close(self) -> None:
+        for line in self.lines:
+            line.close()
+        for end in self.ends:
+            end.close()
+        self.mailbox.close()
+
+    def submit(self, number: int, inputs: "np.ndarray[tuple[int, ...], np.dtype[np.float32]]" = INPUTS) -> None:
+        self.mailbox.submit(number, inputs)
+
+    def asked(self) -> frames.Request:
+        """The batch that the shadow is given next."""
+        return msgspec.msgpack.decode(frames.receive(self.theirs, 2**24, 10.0), type=frames.Request)
+
+    def reply(
+        self, request: frames.Request, error: str = "", p_up: "np.ndarray[tuple[int], np.dtype[np.float64]]" = P_UP
+    ) -> None:
+        inputs = np.frombuffer(request.inputs, dtype=np.float32).reshape(request.shape)
+        said = frames.Reply(request.batch, p_up.tobytes(), input_hashes(inputs), error, DIGEST)
+        frames.send(self.theirs, msgspec.msgpack.encode(said))
+
+    def answer(self) -> None:
+        self.reply(self.asked())
+
+    def collect(self, number: int, votes_in: float | None = None) -> ModelOutput:
+        return self.mailbox.collect(number, 2, time.monotonic() if votes_in is None else votes_in)
+
+    def collected(self, number: int, votes_in: float | None = None) -> tuple[Status, str]:
+        output = self.collect(number, votes_in)
+        assert len(set(output.statuses)) == len(set(output.reasons)) == 1
+        return output.statuses[0], output.reasons[0]
 
 
-def ready(grace_s: float = 0.05, misses: int = 3) -> Mailbox:
-    box = mailbox(grace_s, misses)
+@pytest.fixture
+def boxes() -> Iterator[list[Box]]:
+    made: list[Box] = []
+    yield made
+    for box in made:
+        box.close()
+
+
+def ready(boxes: list[Box], grace_s: float = 0.05, misses: int = 3) -> Box:
+    box = Box(grace_s, misses)
+    boxes.append(box)
     box.up()
     return box
 
 
-def fetched(box: Mailbox) -> Batch:
-    batch = box.fetch()
-    assert batch is not None
-    return batch
+def test_before_its_start_it_is_missing_at_once(boxes: list[Box]) -> None:
+    box = Box(grace_s=30.0)
+    boxes.append(box)
+    box.submit(1)
+    assert box.mailbox.attend() is None
+    assert box.collected(1) == (Status.MISSING, "starting: its process has not started yet")
 
 
-def collected(box: Mailbox, number: int) -> tuple[Status, str]:
-    output = box.collect(number, 2, time.monotonic())
-    assert len(set(output.statuses)) == len(set(output.reasons)) == 1
-    return output.statuses[0], output.reasons[0]
+def test_an_answer_is_there_at_once_and_no_thread_was_needed(boxes: list[Box]) -> None:
+    box = ready(boxes)
+    for number in range(3):
+        box.submit(number)
+        box.answer()
+        output = box.collect(number)
+        assert output.p_up.tolist() == P_UP.tolist()
+        assert output.input_hashes == input_hashes(INPUTS)
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(box.mailbox.wake_fd)
 
 
-def test_before_its_start_it_is_missing_at_once() -> None:
-    box = mailbox(grace_s=30.0)
-    box.submit(1, INPUTS)
-    assert box.fetch() is None
-    assert collected(box, 1) == (Status.MISSING, "starting: its process has not started yet")
-
-
-def test_an_answer_is_there_at_once() -> None:
-    box = ready()
-    box.submit(1, INPUTS)
-    box.deliver(fetched(box), GOOD, time.monotonic())
-    assert box.collect(1, 2, time.monotonic()) is GOOD
-
-
-def test_an_answer_within_the_grace_is_waited_for() -> None:
-    box = ready(grace_s=10.0)
-    box.submit(1, INPUTS)
-    batch = fetched(box)
-    timer = threading.Timer(0.05, lambda: box.deliver(batch, GOOD, time.monotonic()))
+def test_an_answer_within_the_grace_is_waited_for(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=10.0)
+    box.submit(1)
+    timer = threading.Timer(0.05, box.answer)
     timer.start()
-    assert box.collect(1, 2, time.monotonic()) is GOOD
+    assert box.collected(1) == GOOD
     timer.join()
 
 
-def test_the_shadow_gets_a_copy() -> None:
-    box = ready()
-    inputs = INPUTS.copy()
-    box.submit(1, inputs)
-    theirs = fetched(box).inputs
-    theirs[...] = -1.0
-    assert (inputs == INPUTS).all()
+def test_an_answer_in_pieces_is_put_together(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=10.0)
+    box.submit(1)
+    request = box.asked()
+    said = frames.Reply(1, P_UP.tobytes(), input_hashes(INPUTS), "", DIGEST)
+    whole = frames.framed(msgspec.msgpack.encode(said))
+    assert request.batch == 1
+
+    def drip() -> None:
+        for i in range(0, len(whole), 7):
+            box.theirs.sendall(whole[i : i + 7])
+            time.sleep(0.001)
+
+    sender = threading.Thread(target=drip)
+    sender.start()
+    assert box.collected(1) == GOOD
+    sender.join()
 
 
-def test_only_the_latest_batch_is_kept() -> None:
-    box = ready()
-    box.submit(1, INPUTS)
-    box.submit(2, INPUTS)
-    assert fetched(box).number == 2
-    assert box.fetch() is None
+def test_no_answer_costs_the_grace_and_no_more(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=0.0305)
+    box.submit(1)
+    began = time.monotonic()
+    assert box.collected(1, began) == (Status.LATE, "grace: no answer within the grace")
+    assert time.monotonic() - began >= 0.0305
 
 
-def test_the_answer_to_an_old_batch_is_none_to_the_new_one() -> None:
-    box = ready(grace_s=0.0)
-    box.submit(1, INPUTS)
-    old = fetched(box)
-    box.submit(2, INPUTS)
-    box.deliver(old, GOOD, time.monotonic())
-    assert collected(box, 2) == (Status.LATE, "grace: no answer within the grace")
+def test_a_batch_larger_than_the_socket_takes_is_sent_on_by_the_shadows_thread(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=10.0)
+    many = np.zeros((2, 1_000_000), dtype=np.float32)
+    began = time.monotonic()
+    box.submit(1, many)
+    assert time.monotonic() - began < 5.0
+    assert not box.line.claimed
+    asker = threading.Thread(target=box.answer)
+    asker.start()
+    while asker.is_alive():
+        box.line.wait(0.01)
+        box.mailbox.attend()
+    while box.mailbox.attend() is not None:
+        box.line.wait(0.01)
+    assert box.collected(1) == GOOD
 
 
-def test_a_death_over_the_batch_is_failed_and_every_later_one_missing() -> None:
-    box = ready(grace_s=30.0)
-    box.submit(1, INPUTS)
-    box.down(STOPPED, lost=fetched(box), ending=CRASHED)
-    assert collected(box, 1) == (Status.FAILED, "crashed: x")
-    box.submit(2, INPUTS)
-    assert collected(box, 2) == (Status.MISSING, "stopped: x")
+def test_only_the_latest_batch_is_kept_while_it_owes_an_answer(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=0.0)
+    for number in (1, 2, 3):
+        box.submit(number)
+        assert box.collected(number) == (Status.LATE, "grace: no answer within the grace")
+    assert box.asked().batch == 1
+    box.reply(frames.Request(1, INPUTS.shape, INPUTS.tobytes()))
+    assert box.mailbox.attend() is not None
+    assert box.asked().batch == 3
 
 
-def test_a_death_before_the_batch_was_fetched_is_missing() -> None:
-    box = ready(grace_s=30.0)
-    box.submit(1, INPUTS)
-    old = fetched(box)
-    box.submit(2, INPUTS)
-    box.down(STOPPED, lost=old, ending=CRASHED)
-    assert collected(box, 2) == (Status.MISSING, "stopped: x")
-    assert box.fetch() is None
+def test_the_answer_to_an_old_batch_is_none_to_the_new_one(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=0.0)
+    box.submit(1)
+    box.collect(1)
+    box.submit(2)
+    box.answer()
+    box.mailbox.attend()
+    assert box.collected(2) == (Status.LATE, "grace: no answer within the grace")
 
 
-def test_a_death_wakes_who_waits() -> None:
-    box = ready(grace_s=60.0)
-    box.submit(1, INPUTS)
-    batch = fetched(box)
-    timer = threading.Timer(0.05, lambda: box.down(STOPPED, lost=batch, ending=CRASHED))
+def test_a_batch_that_is_never_collected_leaves_its_answer_to_the_shadows_thread(boxes: list[Box]) -> None:
+    box = ready(boxes)
+    box.submit(1)
+    box.submit(2)
+    box.answer()
+    box.mailbox.attend()
+    box.answer()
+    box.mailbox.attend()
+    assert box.collected(2) == GOOD
+
+
+def test_a_death_over_the_batch_is_failed_and_every_later_one_missing(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=30.0)
+    box.submit(1)
+    box.mailbox.down(STOPPED, CRASHED)
+    assert box.collected(1) == (Status.FAILED, "crashed: x")
+    box.submit(2)
+    assert box.collected(2) == (Status.MISSING, "stopped: x")
+
+
+def test_a_death_before_the_batch_was_given_is_missing(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=30.0)
+    box.submit(1)
+    box.submit(2)
+    box.mailbox.down(STOPPED, CRASHED)
+    assert box.collected(2) == (Status.MISSING, "stopped: x")
+    assert box.mailbox.attend() is None
+
+
+def test_a_death_wakes_who_waits(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=60.0)
+    box.submit(1)
+
+    def die() -> None:
+        box.theirs.shutdown(socket.SHUT_RDWR)
+        # What its thread does: it hears of the end although the line is claimed.
+        box.line.wait(None)
+        with pytest.raises(EOFError):
+            box.mailbox.attend()
+        box.mailbox.down(STOPPED, CRASHED)
+
+    timer = threading.Timer(0.05, die)
     timer.start()
-    assert collected(box, 1) == (Status.FAILED, "crashed: x")
+    assert box.collected(1) == (Status.FAILED, "crashed: x")
     timer.join()
 
 
-def test_after_too_many_misses_nobody_waits_until_an_answer_would_have_been_in_time() -> None:
-    box = ready(grace_s=30.0, misses=2)
+def test_an_answer_before_a_death_counts(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=30.0)
+    box.submit(1)
+    box.answer()
+    box.theirs.close()
+    box.mailbox.attend()
+    box.mailbox.down(STOPPED, CRASHED)
+    assert box.collected(1) == GOOD
+
+
+def test_junk_is_left_to_the_shadows_thread(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=0.01)
+    box.submit(1)
+    frames.send(box.theirs, b"\xc1 junk")
+    assert box.collected(1) == (Status.LATE, "grace: no answer within the grace")
+    assert not box.line.claimed
+
+
+def test_speaking_unasked_is_noticed_between_two_batches(boxes: list[Box]) -> None:
+    box = ready(boxes)
+    box.theirs.sendall(b"hello")
+    box.line.wait(None)
+    with pytest.raises(frames.FrameError, match="spoke without being asked"):
+        box.mailbox.attend()
+
+
+def test_after_too_many_misses_nobody_waits_until_an_answer_would_have_been_in_time(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=30.0, misses=2)
     for number in (1, 2):
-        box.submit(number, INPUTS)
+        box.submit(number)
         # Votes that were in long ago leave no grace: the wait is over at once.
-        assert box.collect(number, 2, time.monotonic() - 31.0).statuses == (Status.LATE,) * 2
-    box.submit(3, INPUTS)
-    batch, votes_in = fetched(box), time.monotonic()
-    late = box.collect(3, 2, votes_in)
+        assert box.collect(number, time.monotonic() - 31.0).statuses == (Status.LATE,) * 2
+    box.answer()
+    box.mailbox.attend()
+    box.answer()
+    # 31 s after its votes, so too late to be waited for again.
+    box.mailbox.attend()
+    assert box.mailbox.standing()[1]
+    box.submit(3)
+    votes_in = time.monotonic()
+    late = box.collect(3, votes_in)
     assert time.monotonic() - votes_in < 15.0
     assert late.reasons[0].startswith("breaker: ")
-    box.deliver(batch, GOOD, votes_in + 30.5)
-    assert box.standing()[1]
-    box.submit(4, INPUTS)
-    batch, votes_in = fetched(box), time.monotonic()
-    box.collect(4, 2, votes_in)
-    box.deliver(batch, GOOD, votes_in + 29.5)
-    assert not box.standing()[1]
+    box.answer()
+    box.mailbox.attend()
+    assert not box.mailbox.standing()[1]
 
 
-def test_an_error_does_not_close_the_breaker() -> None:
-    box = ready(grace_s=0.0, misses=1)
-    box.submit(1, INPUTS)
-    box.deliver(fetched(box), Miss(Status.FAILED, "error: x"), time.monotonic())
-    assert collected(box, 1) == (Status.FAILED, "error: x")
-    assert box.standing()[1:3] == (True, 1)
+def test_an_error_does_not_close_the_breaker(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=0.5, misses=1)
+    box.submit(1)
+    box.reply(box.asked(), error="x")
+    assert box.collected(1) == (Status.FAILED, "error: x")
+    assert box.mailbox.standing()[1:3] == (True, 1)
 
 
-def test_a_refused_answer_on_time_is_no_miss() -> None:
-    box = ready(grace_s=0.0, misses=1)
-    box.submit(1, INPUTS)
-    box.deliver(fetched(box), Miss(Status.REFUSED, "shape: x"), time.monotonic())
-    assert collected(box, 1) == (Status.REFUSED, "shape: x")
-    assert not box.standing()[1]
+def test_a_refused_answer_on_time_is_no_miss(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=0.5, misses=1)
+    box.submit(1)
+    box.reply(box.asked(), p_up=np.array([0.5, 0.5, 0.5]))
+    assert box.collected(1)[0] is Status.REFUSED
+    assert not box.mailbox.standing()[1]
 
 
-def test_a_batch_that_was_never_submitted_cannot_be_collected() -> None:
+def test_a_batch_that_was_never_submitted_cannot_be_collected(boxes: list[Box]) -> None:
     with pytest.raises(ValueError, match="batch 5 was never submitted"):
-        ready().collect(5, 2, time.monotonic())
+        ready(boxes).collect(5)
 
 
 def test_closing_twice_is_harmless_and_waking_afterwards_too() -> None:
-    box = ready()
-    box.close()
-    box.close()
-    box.wake()
-    box.submit(1, INPUTS)
+    box = Box()
+    box.mailbox.close()
+    box.mailbox.close()
+    box.mailbox.wake()
+    box.submit(1)
 
 
 steps = st.lists(
-    st.sampled_from(["submit", "collect", "fetch", "deliver", "error", "refuse", "down", "up"]), max_size=40
+    st.sampled_from(["submit", "collect", "read", "reply", "error", "refuse", "attend", "down", "up"]), max_size=40
 )
 
 
-@settings(max_examples=300)
+@settings(max_examples=300, deadline=None)
 @given(happenings=steps, grace_ms=st.sampled_from([0.0, 0.1]))
 def test_in_any_order_of_events_every_batch_has_exactly_one_end(happenings: list[str], grace_ms: float) -> None:
-    box = mailbox(grace_ms / 1000.0)
-    number, open_, in_hand = 0, False, None
-    for what in happenings:
-        if what == "submit":
-            number, open_ = number + 1, True
-            box.submit(number, INPUTS)
-        elif what == "collect" and open_:
-            output = box.collect(number, 2, time.monotonic())
-            open_ = False
-            assert len(output.statuses) == len(output.reasons) == 2
-            assert (output.reasons[0] == "") == (output.statuses[0] is Status.OK)
-        elif what == "fetch":
-            in_hand = box.fetch() or in_hand
-        elif what in ("deliver", "error", "refuse") and in_hand is not None:
-            outcome = {"deliver": GOOD, "error": CRASHED, "refuse": Miss(Status.REFUSED, "shape: x")}[what]
-            box.deliver(in_hand, outcome, time.monotonic())
-            in_hand = None
-        elif what == "down":
-            box.down(STOPPED, lost=in_hand, ending=CRASHED)
-            in_hand = None
-        elif what == "up":
-            box.up()
-    box.close()
+    box = Box(grace_ms / 1000.0)
+    number, open_, alive = 0, False, False
+    read: Batch | None = None
+    hand: frames.Request | None = None
+    try:
+        for what in happenings:
+            if what == "submit":
+                number, open_ = number + 1, True
+                box.submit(number)
+            elif what == "collect" and open_:
+                output = box.collect(number)
+                open_ = False
+                assert len(output.statuses) == len(output.reasons) == 2
+                assert (output.reasons[0] == "") == (output.statuses[0] is Status.OK)
+            elif what == "read" and alive and box.line.given not in (None, read):
+                read = box.line.given
+                hand = box.asked()
+            elif what in ("reply", "error", "refuse") and hand is not None:
+                p_up = np.array([0.5]) if what == "refuse" else P_UP
+                box.reply(hand, error="x" if what == "error" else "", p_up=p_up)
+                hand = None
+            elif what == "attend":
+                box.mailbox.attend()
+            elif what == "down":
+                box.mailbox.down(STOPPED, CRASHED)
+                alive, hand = False, None
+            elif what == "up" and not alive:
+                box.up()
+                alive = True
+    finally:
+        box.close()

@@ -16,7 +16,7 @@ from tests.artefacts import make_artefact
 
 from quantum_trader.core.bars import WINDOW
 from quantum_trader.core.features import input_hashes
-from quantum_trader.core.predictions import Cause, Status, cause_of
+from quantum_trader.core.predictions import Cause, ModelOutput, Status, cause_of
 from quantum_trader.engine import landlock
 from quantum_trader.engine.deciding import FeatureBatch, feature_batch
 from quantum_trader.engine.faults import Fault, program_of
@@ -43,6 +43,15 @@ def spec_of(folder: Path, model: str = "patchtst", seed: int = 4) -> ShadowSpec:
 @pytest.fixture
 def spec(tmp_path: Path) -> ShadowSpec:
     return spec_of(tmp_path)
+
+
+def ask(ring: ShadowRing, number: int, batch: FeatureBatch) -> None:
+    ring.submit(number, "sequence", batch.sequences)
+    ring.submit(number, "row", batch.rows)
+
+
+def answers(ring: ShadowRing, number: int, n: int) -> dict[str, ModelOutput]:
+    return ring.collect(number, n, time.monotonic())
 
 
 class Rings:
@@ -102,8 +111,8 @@ class TestAShadow:
         assert ring.wait_ready(30)
         expected = OnnxModel(load_artefact(spec.path)).predict(batch.sequences)
         for number in range(5):
-            ring.submit(number, batch)
-            output = ring.collect(number, 5)["patchtst"]
+            ask(ring, number, batch)
+            output = answers(ring, number, 5)["patchtst"]
             assert output.statuses == (Status.OK,) * 5
             assert output.p_up.tobytes() == expected.tobytes()
             assert output.artefact == spec.digest
@@ -116,8 +125,8 @@ class TestAShadow:
     def test_is_missing_while_it_loads(self, spec: ShadowSpec, batch: FeatureBatch, rings: Rings) -> None:
         ring = rings([spec], grace_ms=60_000.0)
         began = time.monotonic()
-        ring.submit(1, batch)
-        output = ring.collect(1, 5)["patchtst"]
+        ask(ring, 1, batch)
+        output = answers(ring, 1, 5)["patchtst"]
         assert time.monotonic() - began < 30.0
         assert output.statuses == (Status.MISSING,) * 5
         assert cause_of(output.reasons[0]) == Cause.STARTING
@@ -129,17 +138,17 @@ class TestAShadow:
         assert ring.wait_ready(30)
         process_of(ring).send_signal(signal.SIGSTOP)
         for number in range(3):
-            ring.submit(number, batch)
-            assert ring.collect(number, 5)["patchtst"].statuses == (Status.LATE,) * 5
+            ask(ring, number, batch)
+            assert answers(ring, number, 5)["patchtst"].statuses == (Status.LATE,) * 5
         assert ring.states()["patchtst"].breaker_open
         # Its answers to old batches are dropped when it goes on; a new batch closes the breaker and is waited for.
         process_of(ring).send_signal(signal.SIGCONT)
         end, number = time.monotonic() + 30, 99
         while True:
             number += 1
-            ring.submit(number, batch)
+            ask(ring, number, batch)
             time.sleep(0.02)
-            if ring.collect(number, 5)["patchtst"].statuses == (Status.OK,) * 5:
+            if answers(ring, number, 5)["patchtst"].statuses == (Status.OK,) * 5:
                 break
             assert time.monotonic() < end
         assert not ring.states()["patchtst"].breaker_open
@@ -151,14 +160,14 @@ class TestAShadow:
         assert ring.wait_ready(30)
         process_of(ring).kill()
         wait_down(ring)
-        ring.submit(1, batch)
-        output = ring.collect(1, 5)["patchtst"]
+        ask(ring, 1, batch)
+        output = answers(ring, 1, 5)["patchtst"]
         assert output.statuses == (Status.MISSING,) * 5
         assert output.reasons[0] == "stopped: its process ended between two batches (killed by SIGKILL)"
         assert ring.wait_ready(30)
         assert ring.states()["patchtst"].restarts == 1
-        ring.submit(2, batch)
-        assert ring.collect(2, 5)["patchtst"].statuses == (Status.OK,) * 5
+        ask(ring, 2, batch)
+        assert answers(ring, 2, 5)["patchtst"].statuses == (Status.OK,) * 5
 
     def test_that_is_another_artefact_than_configured_never_answers(
         self, spec: ShadowSpec, batch: FeatureBatch, tmp_path: Path, rings: Rings
@@ -169,8 +178,8 @@ class TestAShadow:
         number, seen = 0, Status.MISSING
         while seen is Status.MISSING and time.monotonic() < end:
             number += 1
-            ring.submit(number, batch)
-            output = ring.collect(number, 5)["patchtst"]
+            ask(ring, number, batch)
+            output = answers(ring, number, 5)["patchtst"]
             seen = output.statuses[0]
         assert output.statuses == (Status.REFUSED,) * 5
         assert output.reasons[0] == f"digest: it loaded artefact {load_artefact(other).digest[:16]}"
@@ -185,8 +194,8 @@ class TestAShadow:
         number, seen = 0, Status.MISSING
         while seen is Status.MISSING and time.monotonic() < end:
             number += 1
-            ring.submit(number, batch)
-            output = ring.collect(number, 5)["patchtst"]
+            ask(ring, number, batch)
+            output = answers(ring, number, 5)["patchtst"]
             seen = output.statuses[0]
         assert output.statuses == (Status.FAILED,) * 5
         assert output.reasons[0].startswith("load: artefact ")
@@ -196,8 +205,8 @@ class TestAShadow:
     ) -> None:
         ring = rings([ShadowSpec("patchtst", tmp_path, "", "manifest.json is missing", loadable=False)])
         assert ring.wait_ready(0.0)
-        ring.submit(1, batch)
-        output = ring.collect(1, 5)["patchtst"]
+        ask(ring, 1, batch)
+        output = answers(ring, 1, 5)["patchtst"]
         assert output.statuses == (Status.FAILED,) * 5
         assert output.reasons == ("load: manifest.json is missing",) * 5
         assert output.artefact == ""
@@ -211,8 +220,8 @@ class TestAShadow:
         rows[2], sequences[2] = np.nan, np.nan
         ring = rings([spec])
         assert ring.wait_ready(30)
-        ring.submit(1, FeatureBatch(rows, sequences, batch.atr_fractions, batch.input_hashes, {2: "broken"}))
-        statuses = ring.collect(1, 5)["patchtst"].statuses
+        ask(ring, 1, FeatureBatch(rows, sequences, batch.atr_fractions, batch.input_hashes, {2: "broken"}))
+        statuses = answers(ring, 1, 5)["patchtst"].statuses
         assert statuses == (Status.OK, Status.OK, Status.REFUSED, Status.OK, Status.OK)
 
     def test_takes_a_large_batch(self, spec: ShadowSpec, batch: FeatureBatch, rings: Rings) -> None:
@@ -221,8 +230,8 @@ class TestAShadow:
         )
         ring = rings([spec], grace_ms=20_000.0)
         assert ring.wait_ready(30)
-        ring.submit(1, many)
-        assert ring.collect(1, 500)["patchtst"].statuses == (Status.OK,) * 500
+        ask(ring, 1, many)
+        assert answers(ring, 1, 500)["patchtst"].statuses == (Status.OK,) * 500
 
     def test_with_a_grace_of_zero_is_never_waited_for(
         self, spec: ShadowSpec, batch: FeatureBatch, rings: Rings
@@ -232,8 +241,8 @@ class TestAShadow:
         process_of(ring).send_signal(signal.SIGSTOP)
         began = time.monotonic()
         for number in range(200):
-            ring.submit(number, batch)
-            assert ring.collect(number, 5)["patchtst"].statuses == (Status.LATE,) * 5
+            ask(ring, number, batch)
+            assert answers(ring, number, 5)["patchtst"].statuses == (Status.LATE,) * 5
         assert time.monotonic() - began < 5.0
 
 
@@ -247,8 +256,8 @@ class TestSeveralShadows:
         silent, *_ = [p for p in processes() if "lgbm" in " ".join(p.cmdline())]
         silent.send_signal(signal.SIGSTOP)
         began = time.monotonic()
-        ring.submit(1, batch)
-        outputs = ring.collect(1, 5)
+        ask(ring, 1, batch)
+        outputs = answers(ring, 1, 5)
         assert 1.4 < time.monotonic() - began < 2.9
         assert {model: output.statuses[0] for model, output in outputs.items()} == {
             "lgbm": Status.LATE,
@@ -260,14 +269,14 @@ class TestSeveralShadows:
         specs = [spec_of(tmp_path, model) for model in ("lgbm", "nhits", "patchtst")]
         ring = rings(specs, grace_ms=1500.0, program=program_of(Fault.SLEEPING))
         assert ring.wait_ready(60)
-        ring.submit(0, batch)
-        ring.collect(0, 5)
+        ask(ring, 0, batch)
+        answers(ring, 0, 5)
         for child in psutil.Process().children():
             if "faulty_worker" in " ".join(child.cmdline()):
                 child.send_signal(signal.SIGSTOP)
         began = time.monotonic()
-        ring.submit(1, batch)
-        outputs = ring.collect(1, 5)
+        ask(ring, 1, batch)
+        outputs = answers(ring, 1, 5)
         assert time.monotonic() - began < 2.9
         assert {output.statuses[0] for output in outputs.values()} == {Status.LATE}
 
@@ -401,8 +410,8 @@ class TestAProcessThatDoesNotKeepToTheProtocol:
         liar.write_text(LIAR.format(then=then))
         ring = rings([spec], grace_ms=20_000.0, program=("liar", spec.digest))
         assert ring.wait_ready(30)
-        ring.submit(1, batch)
-        output = ring.collect(1, 5)["patchtst"]
+        ask(ring, 1, batch)
+        output = answers(ring, 1, 5)["patchtst"]
         assert output.reasons[0].startswith(reason)
         wait_down(ring)
         assert ring.wait_ready(30)
@@ -429,8 +438,8 @@ class TestAProcessThatDoesNotKeepToTheProtocol:
         while ring.states()["patchtst"].restarts < 1:
             assert time.monotonic() < end
             time.sleep(0.01)
-        ring.submit(1, batch)
-        assert ring.collect(1, 5)["patchtst"].statuses == (Status.MISSING,) * 5
+        ask(ring, 1, batch)
+        assert answers(ring, 1, 5)["patchtst"].statuses == (Status.MISSING,) * 5
 
 
 class TestASuccessor:
@@ -447,8 +456,8 @@ class TestASuccessor:
         while not followed:
             number += 1
             followed = ring.turn()
-            ring.submit(number, batch)
-            output = ring.collect(number, 5)["patchtst"]
+            ask(ring, number, batch)
+            output = answers(ring, number, 5)["patchtst"]
             assert output.statuses == (Status.OK,) * 5, output.reasons
             said.append(output.artefact)
         assert [spec.model for spec in followed] == ["patchtst"]
@@ -465,8 +474,8 @@ class TestASuccessor:
         later = spec_of(tmp_path, seed=5)
         ring.admit(ring.prepare(later))
         assert ring.turn() == [later]
-        ring.submit(1, batch)
-        output = ring.collect(1, 5)["patchtst"]
+        ask(ring, 1, batch)
+        output = answers(ring, 1, 5)["patchtst"]
         assert output.statuses == (Status.MISSING,) * 5
         assert cause_of(output.reasons[0]) == Cause.STARTING
         assert output.artefact == later.digest

@@ -12,6 +12,7 @@
 - Where durability asks for it, the call ends only when the server says that its log is on disk.
 """
 
+import contextlib
 from collections import Counter
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, replace
@@ -77,6 +78,14 @@ class GuardedWriter:
         self._session, self._sync_key, self._counters = session, sync_key, counters
         self._waits = durability is Durability.WAITAOF
 
+    def look_ahead(self, guards: Sequence[str], fence: Fence | None = None) -> None:
+        """Ask already for what the next `apply` of writes under these guards has to read first; waits for nothing.
+
+        Nothing depends on it: whatever is sent in between, and any failure, leaves the work to `apply`.
+        """
+        with contextlib.suppress(redis.RedisError, OSError):
+            self._session.ask(*_watching(_keys(guards, fence)))
+
     def apply(
         self, doing: str, writes: Sequence[Write], always: Sequence[Command] = (), fence: Fence | None = None
     ) -> list[bool]:
@@ -132,11 +141,13 @@ class GuardedWriter:
     def _watch(self, writes: Sequence[Write], fence: Fence | None) -> tuple[dict[str, _Held], bytes | None]:
         """The guards that were ever written, and what stands in the fence; all of them are watched."""
         guards = list(dict.fromkeys(write.guard for write in writes))
-        keys = guards if fence is None else [*guards, fence.key]
+        keys = _keys(guards, fence)
         if not keys:
             return {}, None
-        # WATCH adds to what is watched, so an attempt that ended between the two starts with UNWATCH.
-        values = self._session.call(("UNWATCH",), ("WATCH", *keys), ("MGET", *keys))[2]
+        commands = _watching(keys)
+        # Asked ahead or now: an EXEC or a new connection in between would have ended the watch, and then it counts not.
+        replies = self._session.answers() if self._session.asked(*commands) else self._session.call(*commands)
+        values = replies[2]
         fenced_by = None if fence is None else values.pop()
         held = {key: _parse(key, value) for key, value in zip(guards, values, strict=True) if value is not None}
         return held, fenced_by
@@ -164,6 +175,15 @@ class GuardedWriter:
         if local < 1:
             where = address(self._session.client)
             raise BusError(f"stream server {where}: written, but its log did not reach the disk in {_WAITAOF_MS} ms")
+
+
+def _keys(guards: Sequence[str], fence: Fence | None) -> list[str]:
+    return list(guards) if fence is None else [*guards, fence.key]
+
+
+def _watching(keys: Sequence[str]) -> tuple[Command, ...]:
+    # WATCH adds to what is watched, so an attempt that ended between the two starts with UNWATCH.
+    return ("UNWATCH",), ("WATCH", *keys), ("MGET", *keys)
 
 
 def _plan(writes: Sequence[Write], held: dict[str, _Held]) -> list[Write | None]:

@@ -112,6 +112,11 @@ class Lease:
         self._renewed = 0.0
 
     @property
+    def held(self) -> bool:
+        """Whether it is ours, as far as this end knows."""
+        return self._epoch is not None
+
+    @property
     def fence(self) -> Fence:
         """What a write has to watch.
 

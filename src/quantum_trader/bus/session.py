@@ -4,6 +4,7 @@ redis-py's pools reconnect silently. After a silent reconnection a WATCH is gone
 that has written nothing; here a lost connection is always an exception, and the caller decides what to do again.
 """
 
+import contextlib
 import logging
 import time
 from collections.abc import Callable, Sequence
@@ -37,6 +38,7 @@ class Session:
         self.client = client
         # A redis.connection.Connection; half of its methods carry no types.
         self._connection: Any = None
+        self._owed: tuple[Command, ...] = ()
 
     def call(self, *commands: Command, wait_s: float = 0.0) -> list[Any]:
         """Send commands in one go and return a reply for each.
@@ -49,10 +51,37 @@ class Session:
             redis.ResponseError: the first refusal among the replies, after all of them were read.
             redis.RedisError: if the connection was lost; whether the commands were carried out is then unknown.
         """
+        if self._owed:
+            # Whoever asked ahead has no use for the answer any more.
+            with contextlib.suppress(redis.ResponseError):
+                self.answers()
+        self.ask(*commands)
+        return self.answers(wait_s)
+
+    def ask(self, *commands: Command) -> None:
+        """Send commands and return; `answers` reads what they gave. Any other call in between reads it, unused.
+
+        Raises:
+            redis.RedisError: if the connection was lost.
+        """
         try:
             connection = self._held()
             connection.send_packed_command(connection.pack_commands(commands))
-            replies = [self._reply(connection, wait_s) for _ in commands]
+            self._owed = commands
+        except BaseException:
+            self.close(broken=True)
+            raise
+
+    def asked(self, *commands: Command) -> bool:
+        """Whether exactly these were asked last, over the connection that is held, and not answered yet."""
+        return bool(commands) and self._owed == commands
+
+    def answers(self, wait_s: float = 0.0) -> list[Any]:
+        """A reply for each of the commands that were asked; errors as in `call`."""
+        try:
+            connection = self._held()
+            replies = [self._reply(connection, wait_s) for _ in self._owed]
+            self._owed = ()
         except BaseException:
             self.close(broken=True)
             raise
@@ -89,6 +118,7 @@ class Session:
     def close(self, *, broken: bool = False) -> None:
         """Give the connection back to the pool, closed if it may still owe a reply or hold a WATCH."""
         connection, self._connection = self._connection, None
+        broken, self._owed = broken or bool(self._owed), ()
         if connection is not None:
             if broken:
                 connection.disconnect()

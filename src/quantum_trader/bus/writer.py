@@ -179,6 +179,15 @@ class DecisionWriter(_StreamWriter):
         fates = list(zip(ids, made, strict=True))
         return CommitResult(tuple(i for i, ok in fates if ok), tuple(i for i, ok in fates if not ok))
 
+    def look_ahead(self, symbols: Sequence[str], timeframe: str) -> None:
+        """Begin the commit of decisions on these symbols, in their order, before they are made; waits for nothing.
+
+        It may fail or be left out: `commit` does whatever is missing, and says what is wrong.
+        """
+        if self._begun and (self._lease is None or self._lease.held):
+            guards = dict.fromkeys(self._names.decision_guard(symbol, timeframe) for symbol in symbols)
+            self._writer.look_ahead(list(guards), None if self._lease is None else self._lease.fence)
+
     def _prepare(self, doing: str, batch: CommitBatch) -> None:
         """Before the first commit: every key is of its kind; before the first decision: the tally knows its begin."""
         names = self._names

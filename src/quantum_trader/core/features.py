@@ -16,7 +16,7 @@ from numpy.typing import NDArray
 
 from quantum_trader.core.bars import FIELDS, WINDOW, FloatArray
 from quantum_trader.core.errors import FeatureError
-from quantum_trader.core.indicators import LASTS, RETURN_LAGS, TAILS, TALIB_VERSION, fill, ta
+from quantum_trader.core.indicators import LASTS, RETURN_LAGS, TAILS, TALIB_VERSION, fill_lasts, fill_tails, ta
 
 VERSION = 1
 SEQUENCE_LENGTH = 128
@@ -218,25 +218,73 @@ def _volume(raw: Raw) -> Raw:
     }
 
 
-def _evaluate(windows: Sequence[FloatArray]) -> tuple[Raw, Raw]:
-    """Row features (n,) and channels (n, 128) of n windows, in float64."""
-    n = len(windows)
-    lasts = np.empty((len(LASTS), n))
-    tails = np.empty((len(TAILS), n, SEQUENCE_LENGTH))
-    for i, window in enumerate(windows):
-        fill(np.ascontiguousarray(window), lasts[:, i], tails[:, i])
-    channels = _channels(dict(zip(TAILS, tails, strict=True)))
-    raw = {name: np.ascontiguousarray(tail[:, -1]) for name, tail in zip(TAILS, tails, strict=True)}
-    raw |= dict(zip(LASTS, lasts, strict=True))
-    raw |= {f"channel_{name}": values[:, -1] for name, values in channels.items()}
-    return _row(raw), channels
-
-
 _FLAT = np.ones((5, WINDOW))
 
 
+def _window_problem(window: FloatArray) -> str | None:
+    if window.shape != (5, WINDOW):
+        return f"window of shape {window.shape}: features need (5, {WINDOW})"
+    whole = np.isfinite(window)
+    # Looked for here, because TA-Lib skips leading NaNs: such a window would give finite numbers of a shorter one.
+    return None if whole.all() else f"window: {FIELDS[int(whole.all(axis=1).argmin())]} is not finite"
+
+
+class Computation:
+    """Features of the last bars of n windows, in two steps: the sequences are ready long before the rows.
+
+    Args:
+        windows: Each open, high, low, close, volume of 512 closed bars without a gap, shape (5, 512), oldest first.
+
+    Attributes:
+        sequences: Shape (n, 128, 8); NaN where a window or its sequence is not finite. Never changed afterwards.
+    """
+
+    def __init__(self, windows: Sequence[FloatArray]) -> None:
+        self._problems = {i: problem for i, window in enumerate(windows) if (problem := _window_problem(window))}
+        # A broken window is replaced by a flat one: no indicator meets it, and its values are erased below.
+        usable = (_FLAT if i in self._problems else window for i, window in enumerate(windows))
+        self._windows = [np.ascontiguousarray(window) for window in usable]
+        self._tails = np.empty((len(TAILS), len(windows), SEQUENCE_LENGTH))
+        # What overflows float32 is infinite, and refused as that.
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            self._beside = [fill_tails(window, self._tails[:, i]) for i, window in enumerate(self._windows)]
+            self._channels = _channels(dict(zip(TAILS, self._tails, strict=True)))
+            named = [self._channels[name] for name in SEQUENCE_NAMES]
+            self.sequences: Float32Array = np.stack(named, axis=2).astype(np.float32)
+        self._finite: NDArray[np.bool_] = np.all(np.isfinite(self.sequences), axis=1)
+        self.sequences[[*self._problems, *np.flatnonzero(~self._finite.all(axis=1)).tolist()]] = np.nan
+
+    def finish(self) -> FeatureArrays:
+        """Evaluate the rows as well; a window that gives no finite features is named among the problems."""
+        with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
+            row = self.row()
+            rows = np.stack(list(row.values()), axis=1).astype(np.float32)
+        finite = np.concatenate([np.isfinite(rows), self._finite], axis=1)
+        problems = {**self._problems}
+        for i in np.flatnonzero(~finite.all(axis=1)).tolist():
+            problems[i] = f"feature {(SCHEMA.names + SEQUENCE_NAMES)[int(finite[i].argmin())]} is not finite"
+        erased = list(problems)
+        rows[erased] = np.nan
+        sequences = self.sequences
+        if not np.isnan(sequences[erased]).all():
+            # Somebody may look at the first ones still.
+            sequences = sequences.copy()
+            sequences[erased] = np.nan
+        return FeatureArrays(rows, sequences, row["atr_14"], problems)
+
+    def row(self) -> Raw:
+        """The row's features, each of shape (n,), in float64 and in schema order."""
+        lasts = np.empty((len(LASTS), len(self._windows)))
+        for i, window in enumerate(self._windows):
+            fill_lasts(window, self._beside[i], lasts[:, i])
+        raw = {name: np.ascontiguousarray(tail[:, -1]) for name, tail in zip(TAILS, self._tails, strict=True)}
+        raw |= dict(zip(LASTS, lasts, strict=True))
+        raw |= {f"channel_{name}": values[:, -1] for name, values in self._channels.items()}
+        return _row(raw)
+
+
 def _schema() -> FeatureSchema:
-    names = tuple(_evaluate([_FLAT])[0])
+    names = tuple(Computation([_FLAT]).row())
     return FeatureSchema(names, SEQUENCE_NAMES, SEQUENCE_LENGTH, WINDOW, VERSION, TALIB_VERSION)
 
 
@@ -249,28 +297,7 @@ def compute_batch(windows: Sequence[FloatArray]) -> FeatureArrays:
     Args:
         windows: Each open, high, low, close, volume of 512 closed bars without a gap, shape (5, 512), oldest first.
     """
-    problems = {i: problem for i, window in enumerate(windows) if (problem := _window_problem(window))}
-    # A broken window is replaced by a flat one: no indicator meets it, and its values are erased below.
-    usable = [_FLAT if i in problems else window for i, window in enumerate(windows)]
-    # What overflows float32 is infinite, and refused as that.
-    with np.errstate(over="ignore", invalid="ignore", divide="ignore"):
-        row, channels = _evaluate(usable)
-        rows = np.stack(list(row.values()), axis=1).astype(np.float32)
-        sequences = np.stack([channels[name] for name in SEQUENCE_NAMES], axis=2).astype(np.float32)
-    finite = np.concatenate([np.isfinite(rows), np.isfinite(sequences).all(axis=1)], axis=1)
-    for i in np.flatnonzero(~finite.all(axis=1)).tolist():
-        problems[i] = f"feature {(SCHEMA.names + SEQUENCE_NAMES)[int(finite[i].argmin())]} is not finite"
-    erased = list(problems)
-    rows[erased], sequences[erased] = np.nan, np.nan
-    return FeatureArrays(rows, sequences, row["atr_14"], problems)
-
-
-def _window_problem(window: FloatArray) -> str | None:
-    if window.shape != (5, WINDOW):
-        return f"window of shape {window.shape}: features need (5, {WINDOW})"
-    whole = np.isfinite(window)
-    # Looked for here, because TA-Lib skips leading NaNs: such a window would give finite numbers of a shorter one.
-    return None if whole.all() else f"window: {FIELDS[int(whole.all(axis=1).argmin())]} is not finite"
+    return Computation(windows).finish()
 
 
 def compute(window: FloatArray) -> Features:

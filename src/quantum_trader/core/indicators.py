@@ -39,52 +39,67 @@ LASTS = (
 # fmt: on
 
 
-def fill(window: FloatArray, lasts: FloatArray, tails: FloatArray) -> None:
-    """Evaluate every indicator on one window.
+def fill_tails(window: FloatArray, tails: FloatArray) -> tuple[float, float, float]:
+    """Evaluate what the sequence is made of, on one window.
 
     Args:
         window: Open, high, low, close, volume, shape (5, 512), each row contiguous.
-        lasts: Filled; shape (len(LASTS),).
         tails: Filled; shape (len(TAILS), 128).
+
+    Returns:
+        What came with it and belongs to the lasts: ``macd``, ``macd_signal`` and ``bb_middle``, for `fill_lasts`.
     """
-    _, high, low, close, volume = window
+    close, volume = window[3], window[4]
     macd, macd_signal, macd_hist = ta.MACD(close, 12, 26, 9)
     bb_upper, bb_middle, bb_lower = ta.BBANDS(close, 20, 2.0, 2.0)
-    stoch_k, stoch_d = ta.STOCH(high, low, close, 14, 3, 0, 3, 0)
-    # ROCP is the simple return; its own warm-up is left out, because one NaN spreads through TA-Lib's running sums.
-    moves = ta.ROCP(close, 1)[1:]
-    last = (
-        ta.EMA(close, 12),
-        ta.EMA(close, 26),
-        ta.EMA(close, 200),
-        ta.SMA(close, 20),
-        ta.KAMA(close, 30),
-        macd,
-        macd_signal,
-        ta.ADX(high, low, close, 14),
-        ta.PLUS_DI(high, low, close, 14),
-        ta.MINUS_DI(high, low, close, 14),
-        ta.AROONOSC(high, low, 25),
-        ta.LINEARREG_SLOPE(close, 24),
-        ta.TRIX(close, 15),
-        ta.RSI(close, 6),
-        ta.CCI(high, low, close, 20),
-        ta.WILLR(high, low, close, 14),
-        stoch_k,
-        stoch_d,
-        ta.ULTOSC(high, low, close, 7, 14, 28),
-        ta.ROC(close, 10),
-        ta.ATR(high, low, close, 14),
-        bb_middle,
-        ta.STDDEV(moves, 24),
-        ta.STDDEV(moves, 96),
-        ta.SMA(volume, 96),
-        ta.MFI(high, low, close, volume, 14),
-        ta.ADOSC(high, low, close, volume, 3, 10),
-    )
-    lasts[:] = [close[-1 - lag] for lag in RETURN_LAGS if lag > 1] + [values[-1] for values in last]
     bars = tails.shape[1]
     over_time = (ta.SMA(volume, 20), ta.RSI(close, 14), macd_hist, bb_upper, bb_lower, ta.EMA(close, 50))
     tails[:5] = window[:, -bars:]
     tails[5] = close[-bars - 1 : -1]
     tails[6:] = [values[-bars:] for values in over_time]
+    return macd[-1], macd_signal[-1], bb_middle[-1]
+
+
+def fill_lasts(window: FloatArray, given: tuple[float, float, float], lasts: FloatArray) -> None:
+    """Evaluate what only the row is made of, on one window.
+
+    Args:
+        window: Shape (5, 512), each row contiguous.
+        given: What `fill_tails` returned for this window.
+        lasts: Filled; shape (len(LASTS),).
+    """
+    _, high, low, close, volume = window
+    macd, macd_signal, bb_middle = given
+    stoch_k, stoch_d = ta.STOCH(high, low, close, 14, 3, 0, 3, 0)
+    # ROCP is the simple return; its own warm-up is left out, because one NaN spreads through TA-Lib's running sums.
+    moves = ta.ROCP(close, 1)[1:]
+    lasts[:] = (
+        *(close[-1 - lag] for lag in RETURN_LAGS if lag > 1),
+        ta.EMA(close, 12)[-1],
+        ta.EMA(close, 26)[-1],
+        ta.EMA(close, 200)[-1],
+        ta.SMA(close, 20)[-1],
+        ta.KAMA(close, 30)[-1],
+        macd,
+        macd_signal,
+        ta.ADX(high, low, close, 14)[-1],
+        ta.PLUS_DI(high, low, close, 14)[-1],
+        ta.MINUS_DI(high, low, close, 14)[-1],
+        ta.AROONOSC(high, low, 25)[-1],
+        ta.LINEARREG_SLOPE(close, 24)[-1],
+        ta.TRIX(close, 15)[-1],
+        ta.RSI(close, 6)[-1],
+        ta.CCI(high, low, close, 20)[-1],
+        ta.WILLR(high, low, close, 14)[-1],
+        stoch_k[-1],
+        stoch_d[-1],
+        ta.ULTOSC(high, low, close, 7, 14, 28)[-1],
+        ta.ROC(close, 10)[-1],
+        ta.ATR(high, low, close, 14)[-1],
+        bb_middle,
+        ta.STDDEV(moves, 24)[-1],
+        ta.STDDEV(moves, 96)[-1],
+        ta.SMA(volume, 96)[-1],
+        ta.MFI(high, low, close, volume, 14)[-1],
+        ta.ADOSC(high, low, close, volume, 3, 10)[-1],
+    )

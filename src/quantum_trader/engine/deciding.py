@@ -7,11 +7,13 @@ show in a decision.
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field, replace
 
+import numpy as np
+
 from quantum_trader.core.bars import FloatArray
 from quantum_trader.core.decision import Decision, Occasion, decide
-from quantum_trader.core.features import Float32Array, compute_batch
+from quantum_trader.core.features import Computation, Float32Array
 from quantum_trader.core.policy import VotePolicy
-from quantum_trader.core.predictions import Cause, ModelOutput, Status, because
+from quantum_trader.core.predictions import Action, Cause, ModelOutput, Status, because
 from quantum_trader.models.inference import OnnxModel
 
 
@@ -40,7 +42,12 @@ class FeatureBatch:
 
 def feature_batch(windows: Sequence[FloatArray]) -> FeatureBatch:
     """Features of n whole windows, each of shape (5, 512)."""
-    arrays = compute_batch(windows)
+    return finish_batch(Computation(windows))
+
+
+def finish_batch(computation: Computation) -> FeatureBatch:
+    """The features of windows whose sequences were used already."""
+    arrays = computation.finish()
     atr, hashes = arrays.atr_fractions.tolist(), [features.input_hash for features in arrays]
     for i in arrays.problems:
         atr[i], hashes[i] = 0.0, ""
@@ -59,14 +66,19 @@ def predict(model: OnnxModel, batch: FeatureBatch) -> ModelOutput:
 
 
 def with_feature_reasons(output: ModelOutput, batch: FeatureBatch) -> ModelOutput:
-    """The output with the true reason on rows that no model was shown: their features are not finite."""
+    """The output without an answer, and with the true reason, on rows whose features are not finite.
+
+    No voter was shown such a row. A shadow may have been: its sequence leaves before the row beside it is known.
+    """
     if not batch.reasons:
         return output
-    reasons = list(output.reasons)
+    statuses, reasons = list(output.statuses), list(output.reasons)
+    p_up, actions = output.p_up.copy(), output.actions.copy()
     for row, why in batch.reasons.items():
-        if output.statuses[row] is Status.REFUSED:
-            reasons[row] = because(Cause.FEATURES, why)
-    return replace(output, reasons=tuple(reasons))
+        if statuses[row] in (Status.OK, Status.REFUSED):
+            statuses[row], reasons[row] = Status.REFUSED, because(Cause.FEATURES, why)
+            p_up[row], actions[row] = np.nan, Action.HOLD
+    return replace(output, p_up=p_up, actions=actions, statuses=tuple(statuses), reasons=tuple(reasons))
 
 
 def abstentions(row: int, outputs: Mapping[str, ModelOutput]) -> dict[str, str]:

@@ -77,7 +77,12 @@ def send(connection: socket.socket, body: bytes, timeout_s: float | None = None)
         OSError: if the peer is gone.
     """
     connection.settimeout(timeout_s)
-    connection.sendall(_HEAD.pack(len(body)) + body)
+    connection.sendall(framed(body))
+
+
+def framed(body: bytes) -> bytes:
+    """A body with its length before it."""
+    return _HEAD.pack(len(body)) + body
 
 
 def receive(connection: socket.socket, limit: int, timeout_s: float | None = None) -> bytes:
@@ -94,10 +99,49 @@ def receive(connection: socket.socket, limit: int, timeout_s: float | None = Non
         TooLargeError: if the frame is over the limit.
     """
     deadline = None if timeout_s is None else time.monotonic() + timeout_s
-    (length,) = _HEAD.unpack(_exactly(connection, _HEAD.size, deadline))
+    return _exactly(connection, _length(_exactly(connection, _HEAD.size, deadline), limit), deadline)
+
+
+class Reader:
+    """One frame off a connection that does not block, as it comes.
+
+    Args:
+        limit: Most bytes of the body.
+    """
+
+    def __init__(self, limit: int) -> None:
+        self._limit = limit
+        self._read = bytearray()
+        self._size: int | None = None
+
+    def read(self, connection: socket.socket) -> bytes | None:
+        """The frame's body if it is whole; None if more has to come.
+
+        Raises:
+            EOFError: if the peer is gone.
+            TooLargeError: if the frame is over the limit.
+        """
+        while True:
+            if self._size is None and len(self._read) >= _HEAD.size:
+                self._size = _HEAD.size + _length(self._read[: _HEAD.size], self._limit)
+            if self._size is not None and len(self._read) >= self._size:
+                return bytes(self._read[_HEAD.size : self._size])
+            # Nothing behind the frame: whatever comes then was not asked for.
+            wanted = _HEAD.size if self._size is None else self._size
+            try:
+                chunk = connection.recv(min(wanted - len(self._read), _CHUNK))
+            except BlockingIOError:
+                return None
+            if not chunk:
+                raise EOFError("it closed the connection")
+            self._read += chunk
+
+
+def _length(head: bytes | bytearray, limit: int) -> int:
+    (length,) = _HEAD.unpack(head)
     if length > limit:
         raise TooLargeError(f"a frame of {length} bytes, the limit is {limit}")
-    return _exactly(connection, length, deadline)
+    return int(length)
 
 
 def _exactly(connection: socket.socket, size: int, deadline: float | None) -> bytes:

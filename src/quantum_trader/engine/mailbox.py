@@ -1,8 +1,10 @@
 """Where the deciding thread and a shadow's own thread meet: one batch in, one answer out, nobody waits past the grace.
 
-- The deciding thread leaves a batch (`submit`) and takes what there is of it (`collect`). It holds a lock for
-  moments and waits for nothing but a condition, at most the grace, not at all while the breaker is open.
-- The shadow's thread fetches the batch (`fetch`) and leaves the answer (`deliver`). Only the latest batch is kept.
+- The deciding thread leaves a batch (`submit`) and takes what there is of it (`collect`). A shadow that owes nothing is
+  given the batch at once, and its answer is read where it is needed: no thread stands between them. Every such read
+  and write is one that cannot block; waited is at most the grace, not at all while the breaker is open.
+- Whatever does not go smoothly is left to the shadow's thread (`attend`): a batch too large for one write, an answer
+  that is late or none, an end. While it is busy with one batch, only the latest of the others is kept.
 - No process to give a batch to: MISSING, at once, with the reason why it is down (FAILED or REFUSED where its artefact
   could not be loaded or is another one).
 - No answer by the end of the wait: LATE (grace, or breaker where nobody waited). What comes later is dropped.
@@ -15,32 +17,18 @@ import contextlib
 import os
 import threading
 import time
-from dataclasses import dataclass
 
 from quantum_trader.core.features import Float32Array
 from quantum_trader.core.predictions import Cause, ModelOutput, Status, because
 from quantum_trader.engine.backoff import Backoff
 from quantum_trader.engine.breaker import Breaker
+from quantum_trader.engine.frames import FrameError
+from quantum_trader.engine.line import Batch, Line
 from quantum_trader.engine.replies import Miss
 
 _NOT_STARTED = Miss(Status.MISSING, because(Cause.STARTING, "its process has not started yet"))
 _LATE = Miss(Status.LATE, because(Cause.GRACE, "no answer within the grace"))
 _NOT_AWAITED = Miss(Status.LATE, because(Cause.BREAKER, "no answer yet, and after too many misses nobody waits"))
-
-
-@dataclass(frozen=True, slots=True)
-class Batch:
-    """A batch on its way: the inputs are a copy of the shadow's own.
-
-    Attributes:
-        number: Of the batch, increasing.
-        inputs: float32, shape (n, ...).
-        at: When it was left, seconds of time.monotonic.
-    """
-
-    number: int
-    inputs: Float32Array
-    at: float
 
 
 class Mailbox:
@@ -57,6 +45,7 @@ class Mailbox:
         self._digest, self._breaker, self._backoff = digest, breaker, backoff
         self._changed = threading.Condition()
         self._down: Miss | None = down
+        self._line: Line | None = None
         self._number = -1
         self._waiting: Batch | None = None
         self._outcome: ModelOutput | Miss | None = None
@@ -67,14 +56,19 @@ class Mailbox:
     # The deciding thread.
 
     def submit(self, number: int, inputs: Float32Array) -> None:
-        """Leave a batch; one that was not fetched yet is replaced. Never blocks."""
+        """Leave a batch of inputs that nobody writes any more; one that was not given yet is replaced. Never blocks."""
         with self._changed:
             self._number, self._votes_in = number, None
             self._outcome = self._down
-            if self._down is None:
-                # The copy is the shadow's own: nothing it does can reach the voters' inputs.
-                self._waiting = Batch(number, inputs.copy(), time.monotonic())
-                self.wake()
+            if self._line is None:
+                return
+            batch = Batch(number, inputs, time.monotonic())
+            if self._line.given is None:
+                self._line.give(batch, claim=True)
+                return
+            # It owes an answer still.
+            self._waiting = batch
+            self._leave(self._line)
 
     def collect(self, number: int, n: int, votes_in: float) -> ModelOutput:
         """What there is of a batch of n rows whose votes were in at `votes_in` (time.monotonic), or why nothing."""
@@ -82,13 +76,42 @@ class Mailbox:
             if self._number != number:
                 raise ValueError(f"batch {number} was never submitted; the last one is {self._number}")
             late = _NOT_AWAITED if self._breaker.open else _LATE
-            wait_s = votes_in + self._breaker.wait_s - time.monotonic()
+            until = votes_in + self._breaker.wait_s
+            line = self._line
+            if line is not None and line.claimed:
+                line.expect()
+        if line is not None:
+            self._take(line, until)
+        with self._changed:
+            wait_s = until - time.monotonic()
             if self._outcome is None and wait_s > 0:
                 self._changed.wait_for(lambda: self._outcome is not None, wait_s)
             outcome = late if self._outcome is None else self._outcome
             self._votes_in = votes_in
             self._count(outcome)
         return outcome.output(n, self._digest) if isinstance(outcome, Miss) else outcome
+
+    def _take(self, line: Line, until: float) -> None:
+        """Take the answer as long as the line is claimed, then leave it to the shadow's thread."""
+        while line.claimed:
+            line.wait_claimed(until - time.monotonic())
+            with self._changed:
+                if line is not self._line or not line.claimed:
+                    return
+                # Waiting counts whole milliseconds, and what is left of the last one is waited for below.
+                over = until - time.monotonic() < 0.001
+                try:
+                    self._read(line)
+                except (EOFError, OSError, FrameError):
+                    over = True
+                if over and line.claimed:
+                    self._leave(line)
+
+    def _leave(self, line: Line) -> None:
+        if line.claimed:
+            line.leave()
+            # It has to think of when this batch is too old.
+            self.wake()
 
     def _count(self, outcome: ModelOutput | Miss) -> None:
         if isinstance(outcome, Miss) and outcome.status is not Status.REFUSED:
@@ -116,48 +139,63 @@ class Mailbox:
                 with contextlib.suppress(BlockingIOError):
                     os.eventfd_write(self._wake_fd, 1)
 
-    def fetch(self) -> Batch | None:
-        """The batch to be sent, if there is one."""
+    def up(self, line: Line) -> None:
+        """From now on the process takes batches."""
+        with self._changed:
+            self._down, self._line = None, line
+            self._changed.notify_all()
+
+    def attend(self) -> float | None:
+        """Carry the conversation on as far as it goes; since when an answer is owed (time.monotonic), if one is.
+
+        Raises:
+            EOFError, OSError: if the process is gone.
+            FrameError: if it sent what is no answer, or spoke without being asked.
+        """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake_fd)
         with self._changed:
-            batch, self._waiting = self._waiting, None
-            return batch
+            line = self._line
+            if line is None:
+                return None
+            if line.given is not None and not line.claimed:
+                line.flush()
+            self._read(line)
+            if line.given is None and self._waiting is not None:
+                batch, self._waiting = self._waiting, None
+                line.give(batch, claim=False)
+            return None if line.given is None else line.given.at
 
-    def up(self) -> None:
-        """From now on the process takes batches."""
-        with self._changed:
-            self._down = None
-            self._changed.notify_all()
-
-    def down(self, why: Miss, *, lost: Batch | None = None, ending: Miss | None = None) -> None:
+    def down(self, why: Miss, ending: Miss | None = None) -> None:
         """From now on it does not.
 
         Args:
             why: What later batches are.
-            lost: The batch that the process was given and did not answer.
-            ending: What that one is.
+            ending: What becomes of the batch that it was given and did not answer.
         """
         with self._changed:
-            self._down = why
-            self._waiting = None
+            given = None if self._line is None else self._line.given
+            self._down, self._line, self._waiting = why, None, None
             if self._outcome is None:
-                given = lost is not None and lost.number == self._number
-                self._outcome = ending if given and ending is not None else why
+                ours = given is not None and given.number == self._number
+                self._outcome = ending if ours and ending is not None else why
             self._changed.notify_all()
 
-    def deliver(self, batch: Batch, outcome: ModelOutput | Miss, at: float) -> None:
-        """The answer to a batch, arrived at `at` (time.monotonic)."""
-        with self._changed:
-            self._latency_ms = 1000.0 * (at - batch.at)
-            if batch.number != self._number:
-                return
-            if self._votes_in is None:
-                self._outcome = outcome
-                self._changed.notify_all()
-            elif self._outcome is None and not (isinstance(outcome, Miss) and outcome.status is Status.FAILED):
-                # Nobody waited any more; it may still have been in time to be waited for again.
-                self._on_time(at - self._votes_in)
+    def _read(self, line: Line) -> None:
+        batch = line.given
+        outcome = line.take()
+        if outcome is None or batch is None:
+            return
+        at = time.monotonic()
+        self._latency_ms = 1000.0 * (at - batch.at)
+        if batch.number != self._number:
+            return
+        if self._votes_in is None:
+            self._outcome = outcome
+            self._changed.notify_all()
+        elif self._outcome is None and not (isinstance(outcome, Miss) and outcome.status is Status.FAILED):
+            # Nobody waited any more; it may still have been in time to be waited for again.
+            self._on_time(at - self._votes_in)
 
     def pause_s(self) -> float:
         """How long to wait before the next start, in seconds."""

@@ -25,13 +25,14 @@ from quantum_trader.bus.writer import CommitBatch, CommitResult, DecisionWriter
 from quantum_trader.core.bars import WINDOW
 from quantum_trader.core.decision import DecisionRecord, Occasion, shadow_votes
 from quantum_trader.core.errors import BusError, format_ms
+from quantum_trader.core.features import Computation
 from quantum_trader.core.intent import build_intent
 from quantum_trader.core.policy import IntentPolicy, VotePolicy
 from quantum_trader.engine.deciding import (
     FeatureBatch,
     abstentions,
     decide_batch,
-    feature_batch,
+    finish_batch,
     with_feature_reasons,
 )
 from quantum_trader.engine.intake import Intake, Ready
@@ -238,15 +239,20 @@ class Service:
     def _decide(self, ready: Sequence[Ready], entry_ids: Sequence[str]) -> None:
         self._stage.turn(self._clock.now_us(), wait=True)
         began = time.perf_counter()
-        batch = feature_batch([item.window.matrix() for item in ready])
         self._batch += 1
-        self._stage.shadows.submit(self._batch, batch)
+        # The server answers while this process computes.
+        self._writer.look_ahead([item.entry.bar.symbol for item in ready], self._config.timeframe)
+        # What a shadow sees leaves as soon as it is there: it works while the rest is computed and the voters answer.
+        computation = Computation([item.window.matrix() for item in ready])
+        self._stage.shadows.submit(self._batch, "sequence", computation.sequences)
+        batch = finish_batch(computation)
+        self._stage.shadows.submit(self._batch, "row", batch.rows)
         occasion = self._occasion(ready, batch)
         decisions, outputs = decide_batch(occasion, batch, self._stage.voters, self._vote_policy)
-        decided = time.perf_counter()
+        decided, votes_in = time.perf_counter(), time.monotonic()
         answers = {
             name: shadow_votes(with_feature_reasons(output, batch))
-            for name, output in self._stage.shadows.collect(self._batch, len(ready)).items()
+            for name, output in self._stage.shadows.collect(self._batch, len(ready), votes_in).items()
         }
         waited = time.perf_counter()
         now_us = self._clock.now_us()

@@ -1,8 +1,8 @@
 """The shadows of an engine: each in a process and with a thread of its own, one grace for all of them together.
 
 The deciding thread leaves a batch in every mailbox, lets the voters decide, and takes what the shadows have answered.
-It never touches a shadow's socket and waits at most one grace, however many shadows there are and whatever they do:
-one deadline for all, and one that is silent takes nothing from the others.
+It makes no call that a shadow could block, and waits at most one grace, however many shadows there are and whatever
+they do: one deadline for all, and one that is silent takes nothing from the others.
 
 Who is in the ring changes between two batches only (`turn`): a successor is started beside the one it follows, and
 takes its place once it has greeted, or at once where that one answers no more.
@@ -14,18 +14,19 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantum_trader.core.features import Float32Array
 from quantum_trader.core.predictions import MODELS, Cause, ModelOutput, Status, Thresholds, because
 from quantum_trader.engine import cgroup
 from quantum_trader.engine.backoff import Backoff
 from quantum_trader.engine.breaker import Breaker
 from quantum_trader.engine.child import WORKER
-from quantum_trader.engine.deciding import FeatureBatch
 from quantum_trader.engine.limits import Limits
 from quantum_trader.engine.loading import ShadowSpec
 from quantum_trader.engine.mailbox import Mailbox
 from quantum_trader.engine.replies import Expected, Miss
 from quantum_trader.engine.supervisor import Job, RunAs, Supervisor
 from quantum_trader.models.artefact import load_artefact
+from quantum_trader.models.manifest import Uses
 
 __all__ = ["WORKER", "Shadow", "ShadowRing", "ShadowState"]
 
@@ -58,6 +59,8 @@ class Shadow:
         self.spec = spec
         self.restarts_before = 0
         """Restarts of those whom it followed: their number never decreases."""
+        self.uses: Uses = "row"
+        """Which kind of input it sees."""
         self._supervisor: Supervisor | None = None
         backoff = Backoff()
         if not spec.loadable:
@@ -65,7 +68,7 @@ class Shadow:
             self._mailbox = Mailbox("", breaker, backoff, down)
             return
         manifest = load_artefact(spec.path).manifest
-        self._uses = manifest.uses
+        self.uses = manifest.uses
         thresholds = Thresholds(manifest.thresholds.buy_above, manifest.thresholds.sell_below)
         self._mailbox = Mailbox(spec.digest, breaker, backoff)
         job = Job(spec.model, spec.path, Expected(spec.digest, thresholds), weight)
@@ -80,9 +83,9 @@ class Shadow:
         """Wait until its process takes batches; for tests and replays, never on the deciding path."""
         return self._mailbox.wait_up(timeout_s)
 
-    def submit(self, number: int, batch: FeatureBatch) -> None:
+    def submit(self, number: int, inputs: Float32Array) -> None:
         """Leave a batch. Never blocks."""
-        self._mailbox.submit(number, batch.inputs(self._uses if self._supervisor is not None else "row"))
+        self._mailbox.submit(number, inputs)
 
     def collect(self, number: int, n: int, votes_in: float) -> ModelOutput:
         """The answer to the last batch, or why there is none, at most a grace after `votes_in` (time.monotonic)."""
@@ -137,7 +140,7 @@ class ShadowRing:
         *,
         memory_mb: int = Limits.memory_mb,
         program: Sequence[str] = WORKER,
-        hang_s: float = 30.0,
+        hang_s: float = 5.0,
         misses: int = 3,
     ) -> None:
         self._run_as = RunAs(Limits(memory_mb), hang_s, program)
@@ -170,14 +173,20 @@ class ShadowRing:
         waited_for = [shadow for shadow in self._shadows.values() if shadow.spec.loadable]
         return all(shadow.wait_up(max(end - time.monotonic(), 0.0)) for shadow in waited_for)
 
-    def submit(self, number: int, batch: FeatureBatch) -> None:
-        """Leave a batch for every shadow. Never blocks."""
+    def submit(self, number: int, uses: Uses, inputs: Float32Array) -> None:
+        """Leave a batch for every shadow that sees this kind of input. Never blocks."""
         for shadow in self._shadows.values():
-            shadow.submit(number, batch)
+            if shadow.uses == uses:
+                shadow.submit(number, inputs)
 
-    def collect(self, number: int, n: int) -> dict[str, ModelOutput]:
-        """Every shadow's answer to the last batch or the lack of it, at most one grace from now."""
-        votes_in = time.monotonic()
+    def collect(self, number: int, n: int, votes_in: float) -> dict[str, ModelOutput]:
+        """Every shadow's answer to the last batch or the lack of it, at most one grace after `votes_in`.
+
+        Args:
+            number: Of the batch.
+            n: Its rows.
+            votes_in: When the votes were in, seconds of time.monotonic.
+        """
         return {model: shadow.collect(number, n, votes_in) for model, shadow in self._shadows.items()}
 
     def states(self) -> dict[str, ShadowState]:

@@ -1,6 +1,6 @@
 """A shadow's own thread in the engine: starts its process, carries batches and answers, ends it, starts it again.
 
-- Only this thread touches the shadow's socket, so a shadow that hangs can block only this thread.
+- Nothing but its greeting is waited for in a read or a write; the conversation that follows cannot block (`line`).
 - A process that ends is noticed at once, between bars too, and started again after a pause (`backoff`).
 - A batch unanswered for `hang_s`: the process is killed, and the batch LATE (hung) if it is still awaited.
 - A frame that is too large, or is no reply to what was asked, is REFUSED and ends the process too: nothing behind it
@@ -8,25 +8,26 @@
 - Before its first batch the process must report the digest of the artefact that it really loaded.
 """
 
+import contextlib
 import logging
-import select
 import threading
 import time
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NoReturn
 
 import msgspec
 
-from quantum_trader.core.features import input_hashes
 from quantum_trader.core.predictions import Cause, Status, because
 from quantum_trader.engine import frames
 from quantum_trader.engine.cgroup import Group
 from quantum_trader.engine.child import Child
 from quantum_trader.engine.limits import Limits
+from quantum_trader.engine.line import Line
 from quantum_trader.engine.loglines import loaded_line
-from quantum_trader.engine.mailbox import Batch, Mailbox
-from quantum_trader.engine.replies import Asked, Expected, Miss, read_reply
+from quantum_trader.engine.mailbox import Mailbox
+from quantum_trader.engine.replies import Expected, Miss
 
 log = logging.getLogger(__name__)
 
@@ -89,7 +90,6 @@ class Supervisor:
         self._lock = threading.Lock()
         self._closing = threading.Event()
         self._child: Child | None = None
-        self._in_hand: Batch | None = None
         self.starts = 0
         self._thread = threading.Thread(target=self._run, name=f"shadow-{job.model}", daemon=True)
 
@@ -131,7 +131,6 @@ class Supervisor:
     def _live(self) -> str:
         """One life of the process; returns why it ended."""
         self.starts += 1
-        self._in_hand = None
         try:
             child = Child(self._run_as.program, self._job.folder, self._run_as.limits, self._group)
         except OSError as error:
@@ -142,24 +141,25 @@ class Supervisor:
             self._child = child
             if self._closing.is_set():
                 child.hang_up()
-        over = self._talk(child)
-        if over.by_itself:
-            over = over.with_status(child.exit_words())
-        self._mailbox.down(over.later, lost=self._in_hand, ending=over.in_hand)
+        with contextlib.ExitStack() as held:
+            over = self._talk(child, held)
+            if over.by_itself:
+                over = over.with_status(child.exit_words())
+            # Only then may the line go: until then the deciding thread may use it.
+            self._mailbox.down(over.later, over.in_hand)
         with self._lock:
             self._child = None
         child.end()
         return over.later.reason
 
-    def _talk(self, child: Child) -> _Over:
+    def _talk(self, child: Child, held: contextlib.ExitStack) -> _Over:
         """Greet, then carry batches until something ends it."""
         try:
             self._greet(child)
-            while True:
-                self._wait(child)
-                self._in_hand = self._mailbox.fetch()
-                if self._in_hand is not None:
-                    self._carry(child, self._in_hand)
+            line = Line(child.connection, self._job.expected, self._mailbox.wake_fd)
+            held.callback(line.close)
+            self._mailbox.up(line)
+            self._attend(line)
         except _Over as over:
             return over
         except Exception as error:
@@ -187,49 +187,30 @@ class Supervisor:
         log.info(loaded_line(self._job.model, self._job.weight, shadow=True))
         told = [frames.one_line(word) for word in greeting.cage]
         log.info("cage of shadow %s: %s; by itself: %s", self._job.model, ", ".join(child.held), ", ".join(told))
-        self._mailbox.up()
 
-    def _wait(self, child: Child) -> None:
-        """Until there is a batch; whatever the process does meanwhile is its end."""
-        poll = select.poll()
-        poll.register(child.connection, select.POLLIN)
-        poll.register(self._mailbox.wake_fd, select.POLLIN)
-        if child.connection.fileno() not in dict(poll.poll()):
-            return
-        try:
-            child.connection.settimeout(0.0)
-            spoke = child.connection.recv(1)
-        except OSError:
-            spoke = b""
-        if spoke:
-            raise _stopped("it spoke without being asked")
-        raise _stopped("its process ended between two batches", by_itself=True)
-
-    def _carry(self, child: Child, batch: Batch) -> None:
-        end = time.monotonic() + self._run_as.hang_s
-        request = frames.Request(batch.number, batch.inputs.shape, batch.inputs.tobytes())
-        try:
-            frames.send(child.connection, msgspec.msgpack.encode(request), self._run_as.hang_s)
-            # Hashed while the shadow works, and never by the deciding thread.
-            asked = Asked(batch.number, input_hashes(batch.inputs))
-            limit = frames.reply_limit(len(batch.inputs))
-            body = frames.receive(child.connection, limit, max(end - time.monotonic(), 0.0))
-            at = time.monotonic()
-            self._mailbox.deliver(batch, read_reply(body, asked, self._job.expected), at)
-        except TimeoutError:
-            why = because(Cause.HUNG, f"no answer in {self._run_as.hang_s:g} s, its process was ended")
-            raise _Over(Miss(Status.MISSING, why), Miss(Status.LATE, why)) from None
-        except frames.TooLargeError as error:
-            raise _refused(Cause.TOO_LARGE, str(error)) from None
-        except frames.FrameError as error:
-            raise _refused(Cause.SHAPE, str(error)) from None
-        except (EOFError, OSError):
-            raise _Over(
-                Miss(Status.MISSING, because(Cause.STOPPED, "its process ended over a batch")),
-                Miss(Status.FAILED, because(Cause.CRASHED, "its process ended over this batch")),
-                by_itself=True,
-            ) from None
-        self._in_hand = None
+    def _attend(self, line: Line) -> NoReturn:
+        """Be there for whatever the deciding thread leaves, until something ends it."""
+        hang_s = self._run_as.hang_s
+        owed_since: float | None = None
+        while True:
+            line.wait(None if owed_since is None else max(owed_since + hang_s - time.monotonic(), 0.0))
+            try:
+                owed_since = self._mailbox.attend()
+            except frames.TooLargeError as error:
+                raise _refused(Cause.TOO_LARGE, str(error)) from None
+            except frames.FrameError as error:
+                raise (_refused(Cause.SHAPE, str(error)) if line.given else _stopped(str(error))) from None
+            except (EOFError, OSError):
+                if line.given is None:
+                    raise _stopped("its process ended between two batches", by_itself=True) from None
+                raise _Over(
+                    Miss(Status.MISSING, because(Cause.STOPPED, "its process ended over a batch")),
+                    Miss(Status.FAILED, because(Cause.CRASHED, "its process ended over this batch")),
+                    by_itself=True,
+                ) from None
+            if owed_since is not None and time.monotonic() >= owed_since + hang_s:
+                why = because(Cause.HUNG, f"no answer in {hang_s:g} s, its process was ended")
+                raise _Over(Miss(Status.MISSING, why), Miss(Status.LATE, why))
 
 
 def _stopped(detail: str, *, by_itself: bool = False) -> _Over:

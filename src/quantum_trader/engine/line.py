@@ -1,0 +1,154 @@
+"""The engine's end of a shadow's socket: one batch out, one answer in, and no call ever blocks.
+
+- A batch is given in one write; what the socket does not take at once (a large batch, a shadow that stands still) is
+  kept and sent on by `flush`.
+- An answer is taken as far as it is there; `take` returns it once it is whole, judged by `replies`.
+- One batch at a time: a shadow answers before it is asked again, and whatever it says unasked ends it.
+
+Not safe to share between threads without a lock.
+"""
+
+import contextlib
+import select
+import socket
+from dataclasses import dataclass
+
+import msgspec
+
+from quantum_trader.core.features import Float32Array, input_hashes
+from quantum_trader.core.predictions import ModelOutput
+from quantum_trader.engine import frames
+from quantum_trader.engine.replies import Asked, Expected, Miss, read_reply
+
+_encode = msgspec.msgpack.Encoder().encode
+
+
+@dataclass(frozen=True, slots=True)
+class Batch:
+    """A batch on its way.
+
+    Attributes:
+        number: Of the batch, increasing.
+        inputs: float32, shape (n, ...); nobody writes it any more, and the shadow sees a copy of its bytes.
+        at: When it was left, seconds of time.monotonic.
+    """
+
+    number: int
+    inputs: Float32Array
+    at: float
+
+
+class Line:
+    """A conversation with a shadow that has greeted.
+
+    Two may wait for the answer: the deciding thread, while it has claimed the line, and the shadow's own thread, which
+    hears of nothing but the other end's hanging up meanwhile.
+
+    Args:
+        connection: The engine's end; from now on it does not block.
+        expected: Whose answers are awaited.
+        wake_fd: Also ends the waiting of the shadow's thread, when it is readable.
+
+    Attributes:
+        given: The batch that is not answered yet.
+        claimed: The deciding thread takes the answer.
+    """
+
+    def __init__(self, connection: socket.socket, expected: Expected, wake_fd: int) -> None:
+        connection.setblocking(False)
+        self._connection, self._expected = connection, expected
+        self._claim = select.poll()
+        self._claim.register(connection, select.POLLIN)
+        self._epoll = select.epoll()
+        self._epoll.register(connection, select.EPOLLIN)
+        self._epoll.register(wake_fd, select.EPOLLIN)
+        self._rest = memoryview(b"")
+        self._reader = frames.Reader(0)
+        self._asked: Asked | None = None
+        self.given: Batch | None = None
+        self.claimed = False
+
+    def give(self, batch: Batch, *, claim: bool) -> None:
+        """Send a batch, as far as the socket takes it.
+
+        Args:
+            batch: The batch; there must be none that is not answered.
+            claim: The deciding thread takes the answer. Where not all could be sent, it does not.
+        """
+        request = frames.Request(batch.number, batch.inputs.shape, batch.inputs.tobytes())
+        self._rest = memoryview(frames.framed(_encode(request)))
+        self._reader = frames.Reader(frames.reply_limit(len(batch.inputs)))
+        self._asked, self.given = None, batch
+        # One that is gone shows when it is read from, and to the shadow's thread at once.
+        with contextlib.suppress(OSError):
+            self.flush()
+        self._watch(claimed=claim and not self._rest)
+
+    def flush(self) -> None:
+        """Send more of the batch, as far as the socket takes it.
+
+        Raises:
+            OSError: if the shadow is gone.
+        """
+        with contextlib.suppress(BlockingIOError):
+            while self._rest:
+                self._rest = self._rest[self._connection.send(self._rest) :]
+
+    def expect(self) -> Asked:
+        """What the answer has to be about; hashed once, best while the shadow works.
+
+        Raises:
+            ValueError: if nothing was asked.
+        """
+        if self.given is None:
+            raise ValueError("nothing was asked")
+        if self._asked is None:
+            self._asked = Asked(self.given.number, input_hashes(self.given.inputs))
+        return self._asked
+
+    def take(self) -> ModelOutput | Miss | None:
+        """The answer to the batch, or None while it is not whole.
+
+        Raises:
+            EOFError: if the shadow is gone.
+            OSError: likewise.
+            FrameError: if it sent what is no answer, or spoke without being asked.
+        """
+        if self.given is None:
+            self._nothing()
+            return None
+        body = self._reader.read(self._connection)
+        if body is None:
+            return None
+        outcome = read_reply(body, self.expect(), self._expected)
+        self.given = None
+        self._watch(claimed=False)
+        return outcome
+
+    def leave(self) -> None:
+        """From now on the shadow's thread takes the answer."""
+        self._watch(claimed=False)
+
+    def wait_claimed(self, timeout_s: float) -> None:
+        """For the deciding thread: until there may be something to take, and at most so long, in whole milliseconds."""
+        self._claim.poll(int(1000.0 * max(timeout_s, 0.0)))
+
+    def wait(self, timeout_s: float | None) -> None:
+        """For the shadow's thread: until there is something to do, at most so long; None for ever."""
+        self._epoll.poll(timeout_s)
+
+    def close(self) -> None:
+        """Give back what waiting took; the connection stays as it is."""
+        self._epoll.close()
+
+    def _watch(self, *, claimed: bool) -> None:
+        self.claimed = claimed
+        wanted = 0 if claimed else select.EPOLLIN | (select.EPOLLOUT if self._rest else 0)
+        self._epoll.modify(self._connection, wanted)
+
+    def _nothing(self) -> None:
+        """Nothing was asked, so nothing may be there."""
+        with contextlib.suppress(BlockingIOError):
+            if self._connection.recv(1):
+                raise frames.FrameError("it spoke without being asked")
+            raise EOFError("it closed the connection")
