@@ -2,7 +2,6 @@
 
 import json
 import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -16,6 +15,7 @@ if TYPE_CHECKING:
     from quantum_trader.gates.verdict import Verdict
     from quantum_trader.gates.whole_policy import Policy
     from quantum_trader.settings import Settings
+    from quantum_trader.stopping import Stop
 
 POLL_S = 1.0
 """Between two looks at a stream in which nothing was new."""
@@ -38,8 +38,9 @@ def follow_stream(
     from quantum_trader.bootstrap import wire_cursor
     from quantum_trader.cli.screen import table_console
     from quantum_trader.gates.verdict import VerdictState
+    from quantum_trader.stopping import Stop
 
-    stop = threading.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     console, last = table_console(), None
@@ -80,7 +81,7 @@ def _begin(
     models: Path | None,
     version: int | None,
     former: "Follower | None",
-    stop: threading.Event,
+    stop: "Stop",
 ) -> "Follower | None":
     """A follower that has read everything there is, as soon as there is a decision; None if it was stopped before."""
     from quantum_trader.archive.codes import codes
