@@ -140,6 +140,48 @@ def test_a_fast_rollback_whose_restart_fails_has_revoked_all_the_same(tmp_path: 
         wait_until(lambda: says(own, f"{old.digest} shadow"))
 
 
+def killed_at(host: Vps, word: str, *arguments: str) -> None:
+    """Kill a verb once it has printed a word."""
+    argv = [sys.executable, "-u", "-m", "quantum_trader.cli.main", *arguments, "--host", "vps"]
+    running = subprocess.Popen(
+        [*argv, "--hosts", str(host.hosts)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environ(),
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        if word in line:
+            running.kill()
+            break
+    running.communicate(timeout=60)
+
+
+def test_a_nuclear_rollback_that_was_killed_is_finished_and_not_done_twice(tmp_path: Path) -> None:
+    with vps(tmp_path / "own") as own:
+        names = [make_artefact(tmp_path, "patchtst", seed) for seed in (83, 84)]
+        for folder in names:
+            assert quantum(own, "deploy", "patchtst", str(folder), "--shadow", *NO_GIT).returncode == 0
+        # Slow enough that the next call finds it unfinished.
+        slow = f"import subprocess, time\ntime.sleep(6)\nsubprocess.run({own.service('restart')!r}, check=True)"
+        own.write_hosts(restart=[sys.executable, "-c", slow])
+        killed_at(own, "done", "rollback", "patchtst", "--nuclear")
+        again = quantum(own, "rollback", "patchtst", "--nuclear")
+        assert again.returncode == 0, again.stderr
+        assert "is this way back, and it is done" in again.stdout
+        assert own.values()["PATCHTST_MODEL_PATH"].endswith(names[0].name)
+        assert info(own) == f"{load_artefact(names[0]).digest} shadow"
+
+
+def test_what_a_dead_run_had_sent_is_swept_away(host: Vps, tmp_path: Path) -> None:
+    folder = make_artefact(tmp_path, "patchtst", 85)
+    sent = host.folder / "models" / f".{folder.name}.20260101_000000-0a1b2c3d.sent"
+    sent.mkdir()
+    assert quantum(host, "deploy", "patchtst", str(folder), "--resume").returncode == 0
+    assert not sent.exists()
+
+
 def test_a_unit_that_never_gets_ready_is_taken_back(host: Vps, tmp_path: Path) -> None:
     new = make_artefact(tmp_path, "patchtst", 78)
     before = host.env.read_bytes(), host.names(), len(host.entries())
@@ -193,20 +235,7 @@ def test_an_env_file_that_is_not_read_alike_is_refused(host: Vps, tmp_path: Path
 
 def test_a_deploy_that_is_killed_is_finished_by_the_next(host: Vps, tmp_path: Path) -> None:
     new = load_artefact(make_artefact(tmp_path, "patchtst", 81))
-    argv = ["deploy", "patchtst", str(new.folder), "--shadow", *NO_GIT, "--host", "vps", "--hosts", str(host.hosts)]
-    running = subprocess.Popen(
-        [sys.executable, "-u", "-m", "quantum_trader.cli.main", *argv],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environ(),
-    )
-    assert running.stdout is not None
-    for line in running.stdout:
-        if "done" in line:
-            running.kill()
-            break
-    running.communicate(timeout=60)
+    killed_at(host, "done", "deploy", "patchtst", str(new.folder), "--shadow", *NO_GIT)
     done = quantum(host, "deploy", "patchtst", str(new.folder), "--shadow", *NO_GIT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert info(host) == f"{new.digest} shadow"

@@ -58,7 +58,11 @@ def rollback(
         rollout = Rollout(place, settings, say)
         if not dry_run:
             rollout.install()
-            rollout.finish_interrupted()
+            found = rollout.finish_interrupted()
+            if found is not None and _is_this(found, ways[0], model):
+                # Once more would go one deployment further back than was asked for.
+                say(f"transaction {found['id']} is this way back, and it is done")
+                return
         planned = _plan(ways[0], model, place, settings, rollout.transactions()[1], reason)
         show_plan(planned, settings.env_file, say)
         if dry_run:
@@ -71,6 +75,11 @@ def rollback(
     after = planned.after
     stands = f"{after.role} {after.artefact[:16]}".rstrip()
     say(f"{model} stands as {stands} on {place.name}; the engine is ready and says so")
+
+
+def _is_this(found: dict[str, Any], way: str, model: str) -> bool:
+    """Whether what was finished first is the very rollback that was asked for, and went through."""
+    return (found["kind"], found["model"], found["result"]) == (f"rollback-{way}", model, "done")
 
 
 def _plan(
