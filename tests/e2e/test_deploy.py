@@ -10,7 +10,9 @@ from tests.artefacts import make_artefact
 from tests.e2e.harness import wait_until
 from tests.e2e.releasing import Vps, environ, vps
 
-from quantum_trader.models.artefact import load_artefact
+from quantum_trader.cli import rollback
+from quantum_trader.core.errors import ReleaseError
+from quantum_trader.models.artefact import Artefact, load_artefact
 from quantum_trader.release.ledger import append_entries, voting
 from quantum_trader.release.ledger_entries import Grant, New
 
@@ -138,6 +140,41 @@ def test_a_fast_rollback_whose_restart_fails_has_revoked_all_the_same(tmp_path: 
         assert [entry.kind for entry in own.entries()[-2:]] == ["revoke", "rollback"]
         subprocess.run(own.service("restart"), check=True, timeout=60)
         wait_until(lambda: says(own, f"{old.digest} shadow"))
+
+
+def voter(host: Vps, seed: int, tmp_path: Path) -> tuple[Artefact, Artefact]:
+    """A baseline with a grant, and another artefact that was deployed over it and votes now."""
+    old, new = (load_artefact(make_artefact(tmp_path, "patchtst", one)) for one in (seed, seed + 1))
+    for artefact in (old, new):
+        assert quantum(host, "deploy", "patchtst", str(artefact.folder), "--shadow", *NO_GIT).returncode == 0
+        grant(host, artefact.digest)
+    text = host.env.read_text()
+    host.env.write_text(text.replace("PATCHTST_SHADOW_ONLY=true", "PATCHTST_SHADOW_ONLY=false"))
+    subprocess.run(host.service("restart"), check=True, timeout=60)
+    wait_until(lambda: says(host, f"{new.digest} voter"))
+    return old, new
+
+
+def test_a_rollback_whose_baseline_is_past_repair_ends_in_shadow_in_the_engine_too(tmp_path: Path) -> None:
+    with vps(tmp_path / "own") as own:
+        old, new = voter(own, 86, tmp_path)
+        for folder in (own.folder / "models" / old.folder.name, own.folder / "state" / "kept" / old.digest):
+            (folder / "model.onnx").write_bytes(b"damaged")
+        failed = quantum(own, "rollback", "patchtst", "--full")
+        assert failed.returncode == 1
+        assert "patchtst is in shadow, and nothing else was changed" in failed.stderr
+        assert own.values()["PATCHTST_SHADOW_ONLY"] == "true"
+        assert own.values()["PATCHTST_MODEL_PATH"].endswith(new.folder.name)
+        assert info(own) == f"{new.digest} shadow"
+        assert new.digest not in voting(own.entries())["patchtst"]
+
+
+def test_a_rollback_that_failed_says_whether_the_model_still_votes() -> None:
+    end = {"result": "restored", "problem": "back up the env file: no space"}
+    with pytest.raises(ReleaseError, match="nothing was changed, and patchtst STILL VOTES"):
+        rollback._report(end, "patchtst", votes=True)
+    with pytest.raises(ReleaseError, match="patchtst is in shadow, and nothing else was changed"):
+        rollback._report(end, "patchtst", votes=False)
 
 
 def killed_at(host: Vps, word: str, *arguments: str) -> None:

@@ -210,6 +210,17 @@ def test_a_failure_brings_the_old_state_back_and_says_so(box: Box, what: str) ->
     box.assert_old()
 
 
+def test_a_step_may_be_undone_where_only_another_one_was_begun(box: Box) -> None:
+    shadow = plan_env(OLD, {"P_SHADOW": "back"}, "env")
+    backup = str(box.folder / "engine.env.bak.20260101_000000")
+    back = {"from": backup, "parts": shadow.parts, "sha256": sha256(shadow.after)}
+    flawed = {"files": {"model.onnx": entry(b"other")}}
+    box.plan(artefact=flawed, env={"undo": back, "undo_from": 0}, restart={"undo_from": 0})
+    assert box.run() == "restored"
+    assert box.env.read_bytes() == (box.folder / "running").read_bytes() == shadow.after
+    assert sorted(p.name for p in box.folder.iterdir() if p.name.startswith((".", "engine"))) == ["engine.env"]
+
+
 def test_an_artefact_that_is_there_already_is_not_placed_again_and_not_taken_away(box: Box) -> None:
     shutil.copytree(box.staged, box.models / "p_v1")
     box.plan(path="/broken")

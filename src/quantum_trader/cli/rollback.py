@@ -69,9 +69,10 @@ def rollback(
             return
         rollout.submit(planned.plan)
         end = rollout.follow(planned.plan["id"])
+        votes = end["result"] == "restored" and _votes(place, settings, model)
     finally:
         place.close()
-    _report(end, model)
+    _report(end, model, votes=votes)
     after = planned.after
     stands = f"{after.role} {after.artefact[:16]}".rstrip()
     say(f"{model} stands as {stands} on {place.name}; the engine is ready and says so")
@@ -115,7 +116,14 @@ def _order(host: "Host", reason: str) -> "Order":
     return Order(new_transaction(now_utc()), getpass.getuser(), reason, {"host": host.name})
 
 
-def _report(end: dict[str, Any], model: str) -> None:
+def _votes(host: "Host", settings: "HostSettings", model: str) -> bool:
+    """Whether a model votes by env file and ledger: where the very first step failed, nothing was taken from it."""
+    from quantum_trader.release.snapshot import take_snapshot
+
+    return take_snapshot(host, settings).state_of(model).role == "voter"
+
+
+def _report(end: dict[str, Any], model: str, *, votes: bool) -> None:
     """A way back that failed has ended in shadow: another sentence than for a deployment.
 
     Raises:
@@ -123,6 +131,8 @@ def _report(end: dict[str, Any], model: str) -> None:
     """
     from quantum_trader.core.errors import ReleaseError
 
+    if votes:
+        raise ReleaseError(f"{end['problem']}; nothing was changed, and {model} STILL VOTES")
     if end["result"] == "restored":
         raise ReleaseError(f"{end['problem']}; {model} is in shadow, and nothing else was changed")
     if end["result"] == "stuck":

@@ -584,7 +584,7 @@ class Transaction:
 
     def _back(self, problem: str) -> str:
         """Undo what was begun: the env file first, then the unit, then the rest, newest first."""
-        begun = [n for n in reversed(range(len(self.steps))) if self.journal.has("start", n)]
+        begun = [n for n in reversed(range(len(self.steps))) if self._counts(n)]
         first = [n for n in begun if isinstance(self.steps[n], Env)]
         then = [n for n in begun if isinstance(self.steps[n], Restart)]
         failed = ""
@@ -601,6 +601,11 @@ class Transaction:
                 continue
             self.journal.add("undone", step=number, name=self._name(number))
         return self.finish("stuck" if failed else "restored", problem + failed)
+
+    def _counts(self, number: int) -> bool:
+        """Whether a step is undone: it was begun, or one was that leads it to its way back in any case."""
+        lead = self.plan["steps"][number].get("undo_from")
+        return self.journal.has("start", number) or (lead is not None and self.journal.has("start", lead))
 
     def finish(self, result: str, problem: str = "") -> str:
         """Tidy up and write the last line: done, restored, refused, or stuck where the way back failed too."""
