@@ -2,8 +2,7 @@
 
 from collections.abc import Sequence
 
-from tests.host.far_side import flip
-from tests.host.faults import MUST_COME_BACK, Fault, Striking
+from tests.host.faults import MUST_COME_BACK, Fault, Striking, flip_near
 from tests.host.ground import Ground
 from tests.host.guest import SHADOW
 from tests.host.measures import Record, Run, host_seconds, longest_gap, path_of
@@ -99,6 +98,7 @@ class Drill:
             spent, calls = run.near_s, run.calls
             run = self._back_once(way, self._ground.look(), NO_FAULT)
             run.near_s, run.calls = run.near_s + spent, run.calls + calls
+            run.again = True
         if run.outcome == "refused":
             # A way back that the rules refuse leaves the one that is never refused.
             self._record.refused = True
@@ -117,6 +117,8 @@ class Drill:
             self._settled({"old": old})
             return run
         now = self._concluded(run, before, {"new": new, "old": old, "shadow": shadow}, fault)
+        if fault.place in ("copy too", "backup") and run.outcome == "new":
+            self._fail(f"{fault.kind}, {fault.place}: went through")
         found = raised(before, now, way)
         if found:
             self._fail(f"a rollback raised influence: {'; '.join(found)}")
@@ -143,7 +145,7 @@ class Drill:
         ground = self._ground
         folder = artefact.folder if artefact is not None else ground.folder
         usual = ground.usual["agent" if fault.anchor == "agent" else run.what]
-        striking = Striking(ground.guest, fault, usual, folder)
+        striking = Striking(ground.guest, fault, usual, artefact)
         striking.before()
         verb = Verb(ground.folder, *words)
         striking.beside(verb)
@@ -155,7 +157,7 @@ class Drill:
             again = words if not self._resume else ground.words("deploy", SHADOW, str(folder), "--resume")
             last = self._noted(run, Verb(ground.folder, *again))
         if (fault.kind, fault.place, fault.phase) == ("bad digest", "near", "deploy"):
-            flip(folder / "model.onnx")
+            flip_near(artefact)
         return last
 
     def _noted(self, run: Run, verb: Verb) -> Ended:

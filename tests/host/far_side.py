@@ -4,10 +4,10 @@ It stands alone on the standard library, as the agent does.
 
     far_side.py probe FILE                    ask for readiness every 10 ms; a JSON line for every gap
     far_side.py look STATE                    how the host stands, as JSON
-    far_side.py at agent DELAY KIND [WORD]    wait for an agent, then DELAY seconds, then do KIND
-    far_side.py at now DELAY KIND [WORD]      the same without the wait for an agent
+    far_side.py at agent DELAY KIND [WORD..]  wait for an agent, then DELAY seconds, then do KIND
+    far_side.py at now DELAY KIND [WORD..]    the same without the wait for an agent
 
-KIND is agent, engine or sessions (killed), fill (a folder's disk), or flip (one byte of the file that is named, as soon
+KIND is agent, engine or sessions (killed), fill (a folder's disk), or flip (a bit of each file that is named, as soon
 as it is there). What was really done is printed.
 """
 
@@ -161,7 +161,7 @@ def matching(pattern: str) -> list[Path]:
     return list(Path("/").glob(pattern.lstrip("/")))
 
 
-def strike(kind: str, word: str) -> bool:
+def strike(kind: str, words: list[str]) -> bool:
     """Do it; whether there was anything to do it to."""
     if kind == "agent":
         pids = agents()
@@ -174,8 +174,8 @@ def strike(kind: str, word: str) -> bool:
     if kind == "sessions":
         return subprocess.run(["pkill", "-KILL", "-f", "^sshd: root"], check=False).returncode == 0
     if kind == "fill":
-        return fill(Path(word) / FILLER)
-    return wait(word, 30.0) and flip(matching(word)[0])
+        return fill(Path(words[0]) / FILLER)
+    return all([wait(word, 30.0) and all([flip(path) for path in matching(word)]) for word in words])
 
 
 def fill(path: Path) -> bool:
@@ -212,7 +212,7 @@ def main(words: list[str]) -> int:
         case ["at", anchor, delay, kind, *rest]:
             there = anchor == "now" or wait("agent", 60.0)
             time.sleep(float(delay))
-            done = there and strike(kind, rest[0] if rest else "")
+            done = there and strike(kind, rest)
             print(json.dumps({"hit": done}))
         case _:
             print(__doc__, file=sys.stderr)

@@ -4,12 +4,12 @@ import json
 import threading
 import time
 from dataclasses import dataclass
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
 import numpy as np
 from tests.host.far_side import FILLER, flip
-from tests.host.guest import Guest, script
-from tests.host.standing import MODELS_FOLDER
+from tests.host.guest import ENV_FILE, Guest, script
+from tests.host.standing import MODELS_FOLDER, STATE, Known
 from tests.host.verbs import Verb
 
 FAR_SIDE = PurePosixPath("/root/far_side.py")
@@ -30,6 +30,9 @@ KINDS = (
 PHASES = ("deploy", "rollback")
 ANYWHERE = KINDS[1:7]
 """These strike a deployment or a rollback."""
+
+DAMAGED = {"fast": (), "full": ("baseline", "copy too"), "nuclear": ("baseline", "copy too", "backup")}
+"""What a rollback may find damaged: where there is no whole copy left it must fail, in shadow."""
 
 MUST_COME_BACK = ("never ready",)
 
@@ -55,11 +58,12 @@ class Fault:
 
 def draw(draws: np.random.Generator, kind: str, way: str) -> Fault:
     """A fault of a kind, as far as the way back knows it."""
-    phase = str(draws.choice(PHASES)) if kind in ANYWHERE or (kind == "bad digest" and way != "fast") else "deploy"
+    either = kind in ANYWHERE or (kind == "bad digest" and way != "fast")
+    phase = str(draws.choice(PHASES, p=(0.4, 0.6))) if either else "deploy"
     anchor = "agent" if kind == "agent killed" else str(draws.choice(["now", "agent"]))
     if kind in ("network cut", "near side killed"):
         anchor = "now"
-    places = {"disk full": DISKS, "bad digest": ("near", "sent") if phase == "deploy" else ("baseline",)}
+    places = {"disk full": DISKS, "bad digest": ("near", "sent") if phase == "deploy" else DAMAGED[way]}
     place = str(draws.choice(places.get(kind, ("",))))
     return Fault(kind, phase, anchor, float(draws.uniform()), place)
 
@@ -67,14 +71,14 @@ def draw(draws: np.random.Generator, kind: str, way: str) -> Fault:
 class Striking:
     """A fault while it lasts: begun before a verb is called, asked afterwards whether it struck."""
 
-    def __init__(self, guest: Guest, fault: Fault, usual_s: float, victim: Path) -> None:
+    def __init__(self, guest: Guest, fault: Fault, usual_s: float, victim: Known | None) -> None:
         """Prepare it.
 
         Args:
             guest: The host.
             fault: What.
             usual_s: What a share of 1 means for its anchor.
-            victim: The artefact's folder here; one of the same name may lie on the host.
+            victim: The artefact that is deployed or gone back to.
         """
         self._guest, self.fault, self._victim = guest, fault, victim
         self.delay_s = fault.share * usual_s
@@ -93,11 +97,10 @@ class Striking:
                 self._order("engine")
             case "disk full":
                 self._order("fill", self.fault.place)
-            case "bad digest" if self.fault.place == "sent":
-                self._order("flip", f"{MODELS_FOLDER}/.{self._victim.name}.*.sent/model.onnx", at_once=True)
-            case "bad digest" if self.fault.place == "baseline":
-                self._order("flip", f"{MODELS_FOLDER}/{self._victim.name}/model.onnx", at_once=True)
-                time.sleep(0.5)
+            case "bad digest" if self.fault.place == "sent" and self._victim is not None:
+                self._order("flip", f"{MODELS_FOLDER}/.{self._victim.folder.name}.*.sent/model.onnx", at_once=True)
+            case "bad digest" if self.fault.place in self._lying:
+                self.hit = self._damage()
             case "never ready":
                 self.hit = True
 
@@ -117,8 +120,23 @@ class Striking:
             self.hit = bool(told) and bool(json.loads(told)["hit"])
             # One that found nothing would wait on, and strike somebody else.
             self._guest.run("systemctl", "stop", "drill-fault", check=False)
+        if self.fault.place in ("copy too", "backup"):
+            self._damage()
         if self.fault.kind == "disk full":
             self._guest.run("rm", "-f", f"{self.fault.place}/{FILLER}")
+
+    @property
+    def _lying(self) -> dict[str, tuple[str, ...]]:
+        """Files on the host that a way back stands on."""
+        if self._victim is None:
+            return {}
+        there, kept = f"{self._victim.path}/model.onnx", f"{STATE}/kept/{self._victim.digest}/model.onnx"
+        return {"baseline": (there,), "copy too": (there, kept), "backup": (f"{ENV_FILE}.bak.*",)}
+
+    def _damage(self) -> bool:
+        """Flip a bit of each; a second time mends them."""
+        words = ["at", "now", "0", "flip", *self._lying[self.fault.place]]
+        return bool(json.loads(self._guest.run("python3", "-I", str(FAR_SIDE), *words))["hit"])
 
     def _order(self, *words: str, at_once: bool = False) -> None:
         self._far = True
@@ -136,4 +154,10 @@ class Striking:
         elif self.fault.kind == "near side killed":
             verb.kill()
         else:
-            flip(self._victim / "model.onnx")
+            flip_near(self._victim)
+
+
+def flip_near(artefact: Known | None) -> None:
+    """The artefact here has another bit; a second time mends it."""
+    if artefact is not None:
+        flip(artefact.folder / "model.onnx")

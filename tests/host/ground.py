@@ -10,11 +10,10 @@ from tests.artefacts import USES, graph_bytes, make_artefact
 from tests.conftest import ROOT
 from tests.host.faults import DISKS, FAR_SIDE
 from tests.host.guest import ENV_FILE, NAME, SHADOW, Guest
-from tests.host.standing import Known, Standing, Wanted, parse
+from tests.host.standing import STATE, Known, Standing, Wanted, parse
 
 from quantum_trader.core.features import SEQUENCE_LENGTH, SEQUENCE_NAMES
 
-STATE = "/var/lib/quantum/deploy"
 GAPS = "/root/gaps.jsonl"
 HASTY_S = 12
 """Patience with an engine that never gets ready; nobody waits for it longer in a drill."""

@@ -25,6 +25,7 @@ class Run:
         host_s: From begin to end in the agent's journal.
         gap_s: The longest time without readiness meanwhile.
         path: reload or restart, by the engine's process.
+        again: It failed first, and was called again once the operator had mended what was damaged or full.
     """
 
     what: str
@@ -35,6 +36,7 @@ class Run:
     host_s: float | None = None
     gap_s: float | None = None
     path: str = ""
+    again: bool = False
 
 
 @dataclass
@@ -122,13 +124,21 @@ def _faults(records: Sequence[Record]) -> str:
 def _times(records: Sequence[Record]) -> str:
     lines = _head("rollback")
     choices: list[tuple[str, Callable[[Record], bool]]] = [("all", lambda _: True)]
-    choices += [("undisturbed", lambda r: not r.disturbed), ("struck by a fault", lambda r: r.disturbed)]
+    choices += [
+        ("undisturbed", lambda r: not r.disturbed),
+        ("struck, went through", lambda r: r.disturbed and not _again(r)),
+    ]
+    choices += [("struck, failed, called again", lambda r: r.disturbed and _again(r))]
     for name, chosen in choices:
         for way in ("", *WAYS):
             runs = [r.back for r in records if chosen(r) and r.back is not None and way in (r.back.what, "")]
             if runs:
                 lines.append(_row(f"{f'--{way}' if way else 'every way'}, {name}", [run for run in runs if run]))
     return "\n".join(lines)
+
+
+def _again(record: Record) -> bool:
+    return record.back is not None and record.back.again
 
 
 def _paths(records: Sequence[Record]) -> str:

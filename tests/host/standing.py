@@ -20,6 +20,7 @@ from quantum_trader.release.ledger import read_entries, voting
 from quantum_trader.release.ledger_entries import Entry, Grant
 from quantum_trader.release.snapshot import weights
 
+STATE = "/var/lib/quantum/deploy"
 MODELS_FOLDER = PurePosixPath("/var/lib/quantum/models")
 PATH, FLAG = f"{SHADOW.upper()}_MODEL_PATH", f"{SHADOW.upper()}_SHADOW_ONLY"
 _INFO = re.compile(r'quantum_model_info\{artefact="(\w*)",model="(\w+)",role="(\w+)"\} 1\.0')
