@@ -27,10 +27,12 @@ class Drill:
         record: Is filled.
         fault: What strikes.
         resume: Whether the next run after a lost one is `deploy --resume`; else it is the same verb again.
+        reload: Whether the engine is told to reload where a shadow is replaced by a shadow.
     """
 
-    def __init__(self, ground: Ground, record: Record, fault: Fault, *, resume: bool) -> None:
-        self._ground, self._record, self._fault, self._resume = ground, record, fault, resume
+    def __init__(self, ground: Ground, record: Record, fault: Fault, *, resume: bool, reload: bool) -> None:
+        self._ground, self._record, self._fault = ground, record, fault
+        self._resume, self._reload = resume, reload
         self._ended: list[Ended] = []
 
     def run(self, *, votes: bool) -> None:
@@ -78,7 +80,10 @@ class Drill:
 
     def _deploy_once(self, artefact: Known, before: Standing, fault: Fault) -> tuple[str, Standing]:
         words = ["deploy", SHADOW, str(artefact.folder), "--shadow", "--no-git", "a drill", "--reason", "a drill"]
-        words = self._ground.words(*words, hasty=fault.kind == "never ready")
+        # A shadow for a shadow: the one deployment that a running engine takes.
+        reloads = self._reload and before.role[0] == "shadow"
+        manner = "hasty" if fault.kind == "never ready" else "reload" if reloads else ""
+        words = self._ground.words(*words, manner=manner)
         old = Wanted.of(before, self._ground.known)
         values = {PATH: artefact.path, FLAG: "true"}
         new = old.changed(values, ("shadow", artefact.digest), {**old.models, artefact.folder.name: artefact})

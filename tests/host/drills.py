@@ -92,7 +92,7 @@ def _on_one_host(options: argparse.Namespace, fitting: Iterator[tuple[int, Drawn
             record = Record(number, way, asdict(fault))
             records.append(record)
             try:
-                Drill(ground, record, fault, resume=number % 2 == 0).run(votes=votes)
+                Drill(ground, record, fault, resume=number % 2 == 0, reload=number % 4 < 2).run(votes=votes)
             except Failed as error:
                 record.failure = str(error)
             print(record.line(), flush=True)

@@ -9,14 +9,14 @@ from typing import Any
 from tests.artefacts import USES, graph_bytes, make_artefact
 from tests.conftest import ROOT
 from tests.host.faults import DISKS, FAR_SIDE
-from tests.host.guest import ENV_FILE, NAME, SHADOW, Guest
+from tests.host.guest import ENGINE, ENV_FILE, NAME, SHADOW, Guest
 from tests.host.standing import STATE, Known, Standing, Wanted, parse
 
 from quantum_trader.core.features import SEQUENCE_LENGTH, SEQUENCE_NAMES
 
 GAPS = "/root/gaps.jsonl"
-HASTY_S = 12
-"""Patience with an engine that never gets ready; nobody waits for it longer in a drill."""
+MANNERS = {"hasty": "ready_timeout_s = 12", "reload": f'restart = ["systemctl", "reload", "{ENGINE}"]'}
+"""The same host in two more manners: without patience for what never gets ready, and with a reload for a restart."""
 
 
 class Ground:
@@ -38,8 +38,10 @@ class Ground:
         options = ["--quiet", "--collect", "--unit=drill-probe", "--property=Nice=-5"]
         guest.run("systemd-run", *options, "--", "python3", "-I", str(FAR_SIDE), "probe", GAPS)
         text = guest.hosts.read_text()
-        hasty = text.replace(f"[{NAME}]", f"[{NAME}-hasty]")
-        guest.hosts.write_text(f"{text}\n{hasty}\nready_timeout_s = {HASTY_S}\n")
+        for name, setting in MANNERS.items():
+            other = text.replace(f"[{NAME}]", f"[{NAME}-{name}]")
+            with guest.hosts.open("a") as file:
+                file.write(f"\n{other}{setting}\n")
         self.known: dict[str, Known] = {path.name: Known.of(path) for path in guest.models.iterdir()}
         self.usual = {"deploy": 4.0, "fast": 3.0, "full": 3.0, "nuclear": 3.0, "agent": 2.0}
 
@@ -55,9 +57,9 @@ class Ground:
         self.known[made.folder.name] = made
         return made
 
-    def words(self, *verb: str, hasty: bool = False) -> list[str]:
-        """A verb with the host that it is for."""
-        return [*verb, "--host", f"{NAME}-hasty" if hasty else NAME, "--hosts", str(self.guest.hosts)]
+    def words(self, *verb: str, manner: str = "") -> list[str]:
+        """A verb with the host that it is for, in one of `MANNERS` or as an operator has it."""
+        return [*verb, "--host", f"{NAME}-{manner}" if manner else NAME, "--hosts", str(self.guest.hosts)]
 
     def look(self) -> Standing:
         """How the host stands."""
