@@ -91,8 +91,14 @@ class Journal:
         sync_folder(self.path.parent)
 
     def reserve(self) -> None:
-        """Hold space back for the end of the story."""
-        write_synced(self._reserve, b"\0" * RESERVE_BYTES, 0o600)
+        """Hold space back for the end of the story; what is held already is not given away and asked for again."""
+        if self._reserve.exists():
+            return
+        try:
+            write_synced(self._reserve, b"\0" * RESERVE_BYTES, 0o600)
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
+            raise
 
     def release(self) -> None:
         """Give the space back."""
@@ -583,9 +589,12 @@ class Transaction:
         return None
 
     def _back(self, problem: str) -> str:
-        """Undo what was begun: the env file first, then the unit, then the rest, newest first."""
+        """Undo what was begun: the env file first, then the unit, then the rest, newest first.
+
+        What was removed comes back before the unit is restarted: the old env file names it.
+        """
         begun = [n for n in reversed(range(len(self.steps))) if self._counts(n)]
-        first = [n for n in begun if isinstance(self.steps[n], Env)]
+        first = [n for kind in (Env, Remove) for n in begun if isinstance(self.steps[n], kind)]
         then = [n for n in begun if isinstance(self.steps[n], Restart)]
         failed = ""
         for number in (*first, *then, *(n for n in begun if n not in (*first, *then))):
@@ -692,7 +701,13 @@ def run(state: Path, name: str) -> int:
 
 
 def start(state: Path, name: str) -> int:
-    """Run a transaction in a process that outlives this one: under systemd, which restarts it if it is killed."""
+    """Run a transaction in a process that outlives this one: under systemd, which restarts it if it is killed.
+
+    Without space for its journal it is not begun at all, and whoever starts it is told so.
+    """
+    journal = Journal(state / "transactions" / name)
+    if not journal.events:
+        journal.reserve()
     argv = [sys.executable, "-I", str(Path(__file__).resolve()), "run", str(state), name]
     if SYSTEMD.is_dir() and os.geteuid() == 0:
         unit = f"quantum-agent-{name}-{os.getpid()}"
