@@ -26,11 +26,11 @@ from quantum_trader.bus.reader import BarReader, DecisionReader
 from quantum_trader.bus.tail import DecisionTail
 from quantum_trader.bus.writer import BarWriter, DecisionWriter, LifecycleWriter
 from quantum_trader.clock import now_us
-from quantum_trader.core.errors import BusError, ConfigError, QuantumError
+from quantum_trader.core.errors import BusError, ConfigError, LedgerError, QuantumError
 from quantum_trader.core.features import SCHEMA
 from quantum_trader.core.honesty import Honesty
 from quantum_trader.core.policy import VotePolicy
-from quantum_trader.core.predictions import MODELS
+from quantum_trader.core.predictions import MODELS, Role
 from quantum_trader.core.roles import asks_for_vote
 from quantum_trader.engine.health import Vitals, serve_health
 from quantum_trader.engine.loading import Cast, ModelSpec, Seat, cast_of, seats
@@ -120,14 +120,22 @@ def _standing(settings: Settings, taken: Mapping[str, Seat]) -> Standing:
     return Standing(parts_of(taken, settings.vote_policy().weights), rest)
 
 
-def _read_again(source: SettingsSource) -> Standing:
+def _read_again(source: SettingsSource, running: Standing) -> Standing:
     """What settings, artefacts and ledger say now.
 
+    Where the ledger cannot be read, the grants of whoever votes now are taken as they were: nobody else can come to
+    vote by that, and a flag that says shadow still ends a vote.
+
     Raises:
-        QuantumError: if one of them cannot be read.
+        QuantumError: if settings or artefacts cannot be read.
     """
     settings = source.again()
-    return _standing(settings, _seats(settings))
+    try:
+        granted = voting(read_entries(settings.ledger))
+    except LedgerError as error:
+        log.error("%s; grants are taken as they were, only flags are followed", error)
+        granted = {model: {part.digest} for model, part in running.parts.items() if part.role is Role.VOTER}
+    return _standing(settings, seats(model_specs(settings), granted))
 
 
 @contextlib.contextmanager

@@ -34,10 +34,14 @@ if verb in ("restart", "stop"):
 if verb == "restart":
     (folder / "restarts").open("a").write("x")
     clean = {n: v for n, v in os.environ.items() if not n.startswith("QUANTUM_")}
+    if (folder / "ledger-by-unit").exists():
+        clean["QUANTUM_LEDGER"] = str(folder / "ledger.jsonl")
     log = (folder / "engine.log").open("ab")
     argv = [sys.executable, "-m", "quantum_trader.cli.main", "run", "--env-file", str(folder / "ai-engine.env")]
     new = subprocess.Popen(argv, env=clean, stdin=subprocess.DEVNULL, stdout=log, stderr=log, start_new_session=True)
     pid_file.write_text(str(new.pid))
+if verb == "reload":
+    os.kill(running() or sys.exit(1), signal.SIGHUP)
 if verb == "active":
     sys.exit(running() is None)
 """
@@ -67,6 +71,7 @@ class Vps:
             "state": str(self.folder / "state"),
             "owner": "",
             "restart": self.service("restart"),
+            "reload": self.service("reload"),
             "active": self.service("active"),
             "ready_timeout_s": 60.0,
             "settle_s": 0.2,

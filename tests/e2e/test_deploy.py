@@ -129,7 +129,8 @@ def test_a_fast_rollback_whose_restart_fails_has_revoked_all_the_same(tmp_path: 
         own.env.write_text(text.replace("PATCHTST_SHADOW_ONLY=true", "PATCHTST_SHADOW_ONLY=false"))
         subprocess.run(own.service("restart"), check=True, timeout=60)
         wait_until(lambda: says(own, f"{old.digest} voter"))
-        own.write_hosts(restart=[sys.executable, "-c", "import sys; sys.exit(3)"])
+        fails = [sys.executable, "-c", "import sys; sys.exit(3)"]
+        own.write_hosts(restart=fails, reload=fails)
         failed = quantum(own, "rollback", "patchtst", "--fast")
         assert failed.returncode == 1
         # What still runs cannot be helped from here, so it is said; whatever starts next gives no vote.
@@ -140,6 +141,72 @@ def test_a_fast_rollback_whose_restart_fails_has_revoked_all_the_same(tmp_path: 
         assert [entry.kind for entry in own.entries()[-2:]] == ["revoke", "rollback"]
         subprocess.run(own.service("restart"), check=True, timeout=60)
         wait_until(lambda: says(own, f"{old.digest} shadow"))
+
+
+def let_vote(host: Vps) -> str:
+    """Whatever is in shadow there votes, by a grant and the flag; its digest."""
+    digest = load_artefact(Path(host.values()["PATCHTST_MODEL_PATH"])).digest
+    grant(host, digest)
+    host.env.write_text(host.env.read_text().replace("PATCHTST_SHADOW_ONLY=true", "PATCHTST_SHADOW_ONLY=false"))
+    subprocess.run(host.service("restart"), check=True, timeout=60)
+    wait_until(lambda: says(host, f"{digest} voter"))
+    return digest
+
+
+def test_a_fast_rollback_reloads_and_restarts_nothing(tmp_path: Path) -> None:
+    with vps(tmp_path / "own") as own:
+        digest = let_vote(own)
+        before = own.folder.joinpath("restarts").read_text(), own.folder.joinpath("pid").read_text()
+        done = quantum(own, "rollback", "patchtst", "--fast")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "by reload, " in done.stdout
+        assert (own.folder.joinpath("restarts").read_text(), own.folder.joinpath("pid").read_text()) == before
+        assert says(own, f"{digest} shadow")
+        assert own.values()["PATCHTST_SHADOW_ONLY"] == "true"
+        assert "patchtst" not in voting(own.entries())
+
+
+def test_a_fast_rollback_restarts_an_engine_that_cannot_reload(tmp_path: Path) -> None:
+    with vps(tmp_path / "own") as own:
+        digest = let_vote(own)
+        own.write_hosts(reload=["true"])
+        done = quantum(own, "rollback", "patchtst", "--fast")
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "by restart, " in done.stdout
+        assert "the reload was not enough" in done.stdout
+        assert says(own, f"{digest} shadow")
+
+
+@pytest.mark.parametrize("damage", ["ledger", "manifest", "both", "no ledger"])
+def test_a_fast_rollback_needs_neither_ledger_nor_manifest(tmp_path: Path, damage: str) -> None:
+    with vps(tmp_path / "own") as own:
+        if damage == "no ledger":
+            # The unit names it, and the env file does not.
+            (own.folder / "ledger-by-unit").touch()
+            text = own.env.read_text()
+            own.env.write_text("\n".join(line for line in text.split("\n") if not line.startswith("QUANTUM_LEDGER")))
+        let_vote(own)
+        ledger, folder = own.folder / "ledger.jsonl", Path(own.values()["PATCHTST_MODEL_PATH"])
+        unread = []
+        if damage in ("ledger", "both"):
+            ledger.write_bytes(b"what is this\n" + ledger.read_bytes())
+            unread.append("ledger.jsonl")
+        if damage in ("manifest", "both"):
+            (folder / "manifest.json").write_bytes(b"{}")
+            unread.append(folder.name)
+        if damage == "no ledger":
+            unread.append("QUANTUM_LEDGER")
+        kept = ledger.read_bytes()
+        done = quantum(own, "rollback", "patchtst", "--fast")
+        assert all(any(word in line for line in done.stdout.splitlines() if "unread" in line) for word in unread)
+        assert own.values()["PATCHTST_SHADOW_ONLY"] == "true"
+        assert "Traceback" not in done.stderr
+        assert done.returncode == 0, done.stdout + done.stderr
+        assert "by reload, " in done.stdout
+        assert " shadow" in info(own)
+        if damage != "manifest":
+            assert "NOT DONE" in done.stdout
+            assert ledger.read_bytes() == kept
 
 
 def voter(host: Vps, seed: int, tmp_path: Path) -> tuple[Artefact, Artefact]:

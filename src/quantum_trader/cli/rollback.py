@@ -8,9 +8,12 @@ import typer
 from quantum_trader.cli.deploy import HostName, HostsFile, report_end, show_plan
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from quantum_trader.release.host import Host
     from quantum_trader.release.host_settings import HostSettings
     from quantum_trader.release.plans import Order, Planned
+    from quantum_trader.release.rollout import Rollout
 
 
 def rollback(
@@ -31,6 +34,8 @@ def rollback(
     """Go back, in one of three ways; what ran loses its grant in each of them.
 
     No rollback gives a vote: at most a baseline votes again whose grant still stands. One that fails ends in shadow.
+    --fast reloads the engine, restarts it only where that is not enough, and works with a damaged ledger. --nuclear is
+    refused where the backup would raise any model's influence.
     Nothing of it needs the stream server, the analysis or, on the host itself, a network.
 
     Exit codes: 0 done and verified, 1 anything else.
@@ -63,7 +68,7 @@ def rollback(
                 # Once more would go one deployment further back than was asked for.
                 say(f"transaction {found['id']} is this way back, and it is done")
                 return
-        planned = _plan(ways[0], model, place, settings, rollout.transactions()[1], reason)
+        planned = _plan(ways[0], model, (place, settings), rollout, reason, say)
         show_plan(planned, settings.env_file, say)
         if dry_run:
             return
@@ -74,7 +79,7 @@ def rollback(
         place.close()
     _report(end, model, votes=votes)
     after = planned.after
-    stands = f"{after.role} {after.artefact[:16]}".rstrip()
+    stands = f"{after.role} {after.artefact[:16]}".rstrip() if ways[0] != "fast" else "shadow"
     say(f"{model} stands as {stands} on {place.name}; the engine is ready and says so")
 
 
@@ -84,19 +89,28 @@ def _is_this(found: dict[str, Any], way: str, model: str) -> bool:
 
 
 def _plan(
-    way: str, model: str, host: "Host", settings: "HostSettings", transactions: list[dict[str, Any]], reason: str
+    way: str,
+    model: str,
+    place: "tuple[Host, HostSettings]",
+    rollout: "Rollout",
+    reason: str,
+    say: "Callable[[str], None]",
 ) -> "Planned":
     from quantum_trader.core.errors import ConfigError, ReleaseError
     from quantum_trader.release import rollback as ways
+    from quantum_trader.release.remembered import deployments
     from quantum_trader.release.snapshot import take_snapshot
 
+    host, settings = place
     order = _order(host, reason)
-    known = ways.deployments(transactions, model)
-    if way != "nuclear":
-        snapshot = take_snapshot(host, settings)
-        if way == "fast":
-            return ways.plan_fast(snapshot, model, settings, order)
-        return ways.plan_full(snapshot, model, settings, order, known)
+    known = deployments(rollout.transactions()[1], model)
+    if way == "fast":
+        snapshot = take_snapshot(host, settings, lenient=True)
+        for problem in snapshot.problems:
+            say(f"  unread    {problem}")
+        return ways.plan_fast(snapshot, model, settings, order)
+    if way == "full":
+        return ways.plan_full(take_snapshot(host, settings), model, settings, order, known)
     if not known:
         raise ReleaseError(f"{model}: {host.name} remembers no deployment of it that stands")
     backup = host.read(known[-1].backup)
@@ -117,10 +131,17 @@ def _order(host: "Host", reason: str) -> "Order":
 
 
 def _votes(host: "Host", settings: "HostSettings", model: str) -> bool:
-    """Whether a model votes by env file and ledger: where the very first step failed, nothing was taken from it."""
+    """Whether a model votes by env file and ledger: where the very first step failed, nothing was taken from it.
+
+    Where they cannot be read the flag alone tells: it may.
+    """
+    from quantum_trader.core.roles import asks_for_vote
     from quantum_trader.release.snapshot import take_snapshot
 
-    return take_snapshot(host, settings).state_of(model).role == "voter"
+    found = take_snapshot(host, settings, lenient=True)
+    if found.problems:
+        return asks_for_vote(found.values.get(f"{model.upper()}_SHADOW_ONLY"))
+    return found.state_of(model).role == "voter"
 
 
 def _report(end: dict[str, Any], model: str, *, votes: bool) -> None:

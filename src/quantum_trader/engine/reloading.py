@@ -43,11 +43,11 @@ class Reloader:
 
     Args:
         asked: Who asks.
-        read: Reads everything again.
+        read: Reads everything again; told what runs.
         ring: Builds the new shadows.
     """
 
-    def __init__(self, asked: Asked, read: Callable[[], Standing], ring: ShadowRing) -> None:
+    def __init__(self, asked: Asked, read: Callable[[Standing], Standing], ring: ShadowRing) -> None:
         self._asked, self._read, self._ring = asked, read, ring
         self._seen = 0
         self._pool = ThreadPoolExecutor(1, "reload")
@@ -85,7 +85,7 @@ class Reloader:
         self._pool.shutdown(wait=False, cancel_futures=True)
 
     def _prepare(self, running: Standing, began: float) -> Prepared:
-        wanted = self._read()
+        wanted = self._read(running)
         plan = plan_reload(running, wanted)
         shadows = {model: self._ring.prepare(wanted.parts[model].as_shadow(model)) for model in plan.started}
         return Prepared(plan, wanted, shadows, began)

@@ -422,21 +422,29 @@ class Restart:
     def __init__(self, step: Step, _: Path) -> None:
         self.argv, self.timeout_s, self.settle_s = step["argv"], step["timeout_s"], step["settle_s"]
         self.probes, self.expect = step["probes"], step.get("expect", [])
+        self.reload = step.get("reload")
 
     def do(self) -> dict[str, Any]:
-        """Restart, wait for readiness and for what is expected of the new state."""
-        return self._restart([*self.probes, *self.expect], self.timeout_s)
+        """Reload where the plan has a way to and that is enough, else restart; wait for what is expected then."""
+        wanted = [*self.probes, *self.expect]
+        if self.reload is None:
+            return self._call(self.argv, wanted, self.timeout_s)
+        try:
+            return {**self._call(self.reload["argv"], wanted, self.reload["timeout_s"]), "by": "reload"}
+        except Problem as problem:
+            # One that does not run, or that cannot read what it should take.
+            return {**self._call(self.argv, wanted, self.timeout_s), "by": "restart", "reload": str(problem)}
 
     def undo(self) -> None:
         """Restart into the old state; nothing is expected of it but that it is ready.
 
         A new state may be given up quickly; the old one is all there is, so a busy host gets its time.
         """
-        self._restart(self.probes, max(self.timeout_s, BACK_S))
+        self._call(self.argv, self.probes, max(self.timeout_s, BACK_S))
 
-    def _restart(self, probes: list[Step], timeout_s: float) -> dict[str, Any]:
+    def _call(self, argv: list[str], probes: list[Step], timeout_s: float) -> dict[str, Any]:
         began = time.monotonic()
-        command(self.argv, "", timeout_s)
+        command(argv, "", timeout_s)
         called = time.monotonic()
         good_since: float | None = None
         while True:
@@ -602,7 +610,7 @@ class Transaction:
                 continue
             try:
                 self.steps[number].undo()
-            except Problem as error:
+            except (Problem, OSError) as error:
                 failed = failed or f"; and then {self._name(number)}: {error}"
                 if isinstance(self.steps[number], Env):
                     # The rest of the way back depends on it: what stands is left standing.

@@ -47,6 +47,7 @@ class HostSettings(Strict):
         owner: Who owns artefacts there; empty for whoever writes them.
         unit: The engine's unit.
         restart: Command instead of ``systemctl restart UNIT``.
+        reload: Command instead of ``systemctl reload UNIT``; where only `restart` is given, there is none.
         active: Command instead of ``systemctl is-active --quiet UNIT``.
         ready_timeout_s: How long a restart may take until the engine is ready.
         settle_s: How long it must stay ready.
@@ -69,6 +70,7 @@ class HostSettings(Strict):
     owner: User = "qt"
     unit: Unit = UNIT
     restart: tuple[str, ...] = ()
+    reload: tuple[str, ...] = ()
     active: tuple[str, ...] = ()
     ready_timeout_s: Annotated[float, Field(gt=0, le=600)] = 90.0
     settle_s: Annotated[float, Field(ge=0, le=60)] = 1.0
@@ -76,6 +78,12 @@ class HostSettings(Strict):
     def restart_argv(self) -> list[str]:
         """What restarts the engine."""
         return list(self.restart) or ["systemctl", "restart", self.unit]
+
+    def reload_argv(self) -> list[str]:
+        """What makes the engine read its settings again; empty where nothing does."""
+        if self.reload or self.restart:
+            return list(self.reload)
+        return ["systemctl", "reload", self.unit]
 
     def active_argv(self) -> list[str]:
         """What says by exit code 0 that the engine runs."""

@@ -17,6 +17,9 @@ WHOLE = [[0, 1_000_000_000]]
 """All lines of a file."""
 
 LEDGER_S = 60.0
+RELOAD_S = 5.0
+"""How long a reload gets before the engine is restarted instead; one that is taken takes tenths of a second."""
+
 DEFAULT_HEALTH = "127.0.0.1:9464"
 
 Step = dict[str, Any]
@@ -192,6 +195,20 @@ def restart_step(settings: HostSettings, values: Mapping[str, str], lines: list[
         "timeout_s": settings.ready_timeout_s,
         "settle_s": settings.settle_s,
     }
+
+
+def reload_step(settings: HostSettings, values: Mapping[str, str], model: str) -> Step:
+    """The engine takes a vote away while it runs; where it does not say so soon, it is restarted.
+
+    Expected is that the model is in shadow, and no more: one whose artefact is broken gives no answer, and no vote.
+    """
+    step = restart_step(settings, values, [["quantum_model_info{", f'model="{model}"', 'role="shadow"']])
+    argv = settings.reload_argv()
+    # Without an address nobody could say whether it took it.
+    if not argv or not step["expect"]:
+        return step
+    name = f"reload {settings.unit}, restart it where that is not enough, until {model} is in shadow"
+    return {**step, "name": name, "reload": {"argv": argv, "timeout_s": RELOAD_S}}
 
 
 def expected(model: str, state: State) -> list[list[str]]:

@@ -49,6 +49,9 @@ def record(env_file: Path, transaction: str, content: bytes, at: str) -> str:
     """
     settings = load_settings((), env_file, {})
     ledger = settings.ledger
+    if not ledger.is_absolute():
+        # Where this program happens to be is not where the engine looks.
+        raise ConfigError(f"{env_file}: names no QUANTUM_LEDGER by an absolute path; nothing is written down")
     if any(_transaction(entry) == transaction for entry in read_entries(ledger)):
         return f"the ledger has transaction {transaction} already"
     new = _parsed(content, at)

@@ -1,29 +1,28 @@
 """The three ways back, as plans: what each may do, and what none ever does.
 
 - No rollback writes a grant. So none raises the influence of anything but a baseline whose grant stands already.
-- Fast: the flag says shadow, the grant of what ran is revoked. Never a vote for anybody.
+- Fast: the flag says shadow, the grant of what ran is revoked, the engine reloads. Never a vote for anybody. It needs
+  no more than an env file that can be changed: ledger and artefacts may be damaged.
 - Full: the artefact that held the last grant before the present one votes again, with the weight that it had. Its grant
   must stand: one that was revoked was revoked for a reason.
 - Nuclear: env file and artefacts as they were backed up before the deployment, byte for byte. Where that file asks for
-  a vote without a grant the ledger keeps the model in shadow.
+  a vote without a grant the ledger keeps the model in shadow. Where it would raise anybody else, or the model beyond
+  its grant, it is refused before anything is changed: bytes cannot be restored in part.
 - What ran loses its grant first, before anything else is changed. A way back that fails ends in shadow, never where it
   began.
 """
 
 from collections.abc import Mapping, Sequence
-from dataclasses import dataclass
 from pathlib import PurePosixPath
 from typing import Any
 
-import msgspec
-
 from quantum_trader.core.errors import ConfigError, ReleaseError
-from quantum_trader.models.manifest import FileEntry
+from quantum_trader.core.predictions import MODELS
 from quantum_trader.release.env_file import EnvPlan, plan_env, read_values, sha256
 from quantum_trader.release.host_settings import HostSettings
 from quantum_trader.release.influence import WEIGHTS, weights_text
 from quantum_trader.release.ledger import voting
-from quantum_trader.release.ledger_entries import Detail, Entry, Grant, Revoke, Rollback, State, WeightChange
+from quantum_trader.release.ledger_entries import Detail, Grant, Revoke, Rollback, State
 from quantum_trader.release.plans import (
     WHOLE,
     Order,
@@ -34,87 +33,44 @@ from quantum_trader.release.plans import (
     expected,
     kept_at,
     ledger_step,
+    reload_step,
     restart_step,
     rollback_plan,
 )
 from quantum_trader.release.record import TRANSACTION
+from quantum_trader.release.remembered import Deployment, baseline, last_grant
 from quantum_trader.release.snapshot import Held, Snapshot, state_of
-
-
-@dataclass(frozen=True)
-class Deployment:
-    """A deployment that a host remembers.
-
-    Attributes:
-        transaction: Its name.
-        artefact: Digest of what it brought.
-        folder: Where that lies.
-        placed: Whether it put it there; it may have been there before.
-        previous: What the model had before; None where nothing.
-        backup: The env file's backup.
-        backup_sha256: Its digest.
-    """
-
-    transaction: str
-    artefact: str
-    folder: str
-    placed: bool
-    previous: Held | None
-    backup: PurePosixPath
-    backup_sha256: str
-
-
-def deployments(transactions: Sequence[Mapping[str, Any]], model: str) -> list[Deployment]:
-    """Deployments of a model that stand: done, and not taken back whole since; newest last."""
-    out: list[Deployment] = []
-    for one in transactions:
-        if one["model"] != model or one["result"] != "done":
-            continue
-        if one["kind"] == "rollback-nuclear" and out:
-            out.pop()
-        if one["kind"] != "deploy":
-            continue
-        facts = one["facts"]
-        previous = None
-        if facts["previous"]:
-            files = msgspec.convert(facts["previous_files"], dict[str, FileEntry])
-            previous = Held(PurePosixPath(facts["previous_folder"]), facts["previous"], model, True, files)
-        backup = PurePosixPath(facts["backup"])
-        found = (one["id"], facts["artefact"], facts["folder"], bool(one["placed"]), previous)
-        out.append(Deployment(*found, backup, facts["backup_sha256"]))
-    return out
-
-
-def baseline(entries: Sequence[Entry], model: str, current: str) -> tuple[str, float] | None:
-    """The artefact that held the last grant before the present one, and the weight it had; its grant still stands."""
-    stand = voting(entries).get(model, set()) - {current}
-    found: tuple[str, float] | None = None
-    for entry in entries:
-        detail = entry.detail
-        if isinstance(detail, Grant) and detail.model == model and detail.artefact in stand:
-            found = detail.artefact, detail.weight
-        elif isinstance(detail, WeightChange) and found is not None and detail.artefact == found[0]:
-            found = detail.artefact, detail.after.weight or found[1]
-    return found
 
 
 def plan_fast(snapshot: Snapshot, model: str, settings: HostSettings, order: Order) -> Planned:
     """To shadow, at once.
 
+    Args:
+        snapshot: How the host stands; may be lenient.
+        model: Short name.
+        settings: The host.
+        order: Who and why.
+
     Raises:
         ConfigError: if the env file cannot be changed without guessing.
     """
     env = _to_shadow(snapshot.env, model, settings)
-    before = snapshot.state_of(model)
+    try:
+        before = snapshot.state_of(model)
+    except ConfigError:
+        # Weights that nobody can read; the flag is.
+        before = State()
     after = State(role="shadow", artefact=before.artefact) if before.artefact else State()
     details = [*_revocations(snapshot, model, before.artefact), _rollback(model, before, after, order, "fast")]
+    reload = reload_step(settings, snapshot.values, model)
+    # Either half ends the vote, so neither waits for the other: a ledger that cannot be written is told and passed, and
+    # where the env file cannot be written the engine still learns of the ledger.
+    reload["undo_from"] = 0
     steps = [
+        ledger_step(settings, order, details, optional=True),
         backup_step(settings, env.before, order),
         env_step(settings, env, order, list(env.parts), sha256(env.after)),
-        # Before the restart, which can fail: whatever starts next then gives no vote. And a ledger that cannot be
-        # written must not keep a vote alive: the flag alone ends it.
-        ledger_step(settings, order, details, optional=True),
-        restart_step(settings, snapshot.values, expected(model, after)),
+        reload,
     ]
     return Planned(rollback_plan("fast", model, steps, order), env, before, after)
 
@@ -165,7 +121,7 @@ def plan_nuclear(
         backup: The env file's bytes before it.
 
     Raises:
-        ReleaseError: if the backup was changed.
+        ReleaseError: if the backup was changed, or would give anybody more influence than now or than a grant gives.
     """
     if sha256(backup) != deployment.backup_sha256:
         raise ReleaseError(f"backup {deployment.backup}: is not as it was written; nothing is changed")
@@ -176,6 +132,7 @@ def plan_nuclear(
     without = Snapshot(snapshot.env, snapshot.values, entries, snapshot.named, _with(snapshot, deployment))
     after = state_of(without, model, values)
     shown = frozenset({f"{model.upper()}_MODEL_PATH", f"{model.upper()}_SHADOW_ONLY", WEIGHTS})
+    _refuse_raises(snapshot, without, model, values, deployment.backup)
     env = EnvPlan(snapshot.env, backup, ((0, 10**9),), shown)
     steps: list[Step] = [] if deployment.previous is None else [_repair(settings, deployment.previous)]
     used = {path for name, path in values.items() if name.endswith("_MODEL_PATH")}
@@ -186,6 +143,47 @@ def plan_nuclear(
     return _two_halves(
         "nuclear", snapshot, model, settings, order, env, (before, after), steps, last, revocations, deployment.backup
     )
+
+
+def _refuse_raises(now: Snapshot, then: Snapshot, model: str, values: Mapping[str, str], backup: PurePosixPath) -> None:
+    """Refuse where a backup would raise anybody.
+
+    Args:
+        now: How the host stands.
+        then: The same without what is revoked.
+        model: The one that goes back: a baseline votes again, up to its own grant.
+        values: What the backup says.
+        backup: Its path.
+    """
+    for name in MODELS:
+        before, after = now.state_of(name), state_of(then, name, values)
+        most = influence(before)
+        if name == model:
+            granted = last_grant(then.entries, name, {after.artefact})
+            most = max(most, granted[1] if granted else 0.0)
+        # A weight goes through decimal text and back without a loss.
+        if influence(after) <= most:
+            continue
+        keys = (f"{name.upper()}_MODEL_PATH", f"{name.upper()}_SHADOW_ONLY", WEIGHTS)
+        lines = [
+            f"{key} is {now.values.get(key, '')!r} now and {values.get(key, '')!r} there"
+            for key in keys
+            if now.values.get(key) != values.get(key)
+        ]
+        raise ReleaseError(
+            f"backup {backup}: would raise {name} from {_words(before)} to {_words(after)}, and no way back does that "
+            f"({'; '.join(lines) or 'its grants say so'}); nothing is changed. --fast takes {model}'s vote; whatever "
+            "else of the backup is wanted goes into the env file by hand, and influence by quantum promote and weight"
+        )
+
+
+def influence(state: State) -> float:
+    """The nominal weight that a model votes with; 0 for whoever does not vote."""
+    return state.weight if state.role == "voter" else 0.0
+
+
+def _words(state: State) -> str:
+    return f"{state.role} with weight {state.weight:g}" if state.role == "voter" else state.role
 
 
 def _two_halves(

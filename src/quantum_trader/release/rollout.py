@@ -169,7 +169,9 @@ class Rollout:
         name = event.get("name", "")
         match event["event"]:
             case "done":
-                extra = f" ({event['ready_s']:.1f} s)" if "ready_s" in event else ""
+                by = f"by {event['by']}, " if "by" in event else ""
+                extra = f" ({by}{event['ready_s']:.1f} s)" if "ready_s" in event else ""
+                extra += f"; the reload was not enough: {event['reload']}" if "reload" in event else ""
                 extra += f" ({event['said']})" if event.get("said") else ""
                 extra += f": NOT DONE: {event['failed']}" if event.get("failed") else ""
                 self._tell(f"  done      {name}{extra}")

@@ -1,19 +1,24 @@
 """How a host stands before something is changed there: env file, ledger, the artefacts that it names."""
 
 import tempfile
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path, PurePosixPath
+from typing import TypeVar
 
-from quantum_trader.core.errors import ReleaseError
+from quantum_trader.core.errors import ConfigError, QuantumError, ReleaseError
 from quantum_trader.core.predictions import DEFAULT_WEIGHTS, MODELS, Role
 from quantum_trader.core.roles import assign_role
 from quantum_trader.models.manifest import MANIFEST_FILE, NAME, FileEntry, Manifest, digest, parse
 from quantum_trader.release.env_file import read_values
 from quantum_trader.release.host import Host, checked_path
 from quantum_trader.release.host_settings import HostSettings
+from quantum_trader.release.influence import WEIGHTS
 from quantum_trader.release.ledger import read_entries, voting
 from quantum_trader.release.ledger_entries import Entry, State
+
+Found = TypeVar("Found")
 
 
 @dataclass(frozen=True)
@@ -52,6 +57,7 @@ class Snapshot:
         entries: Its ledger.
         named: The artefact that the env file names for each model; a broken or missing one is left out.
         held: Every artefact in its models' folder, by digest.
+        problems: What could not be read where that was allowed, a sentence each.
     """
 
     env: bytes
@@ -59,6 +65,7 @@ class Snapshot:
     entries: list[Entry]
     named: Mapping[str, Held]
     held: Mapping[str, Held]
+    problems: tuple[str, ...] = ()
 
     def state_of(self, model: str) -> State:
         """Where a model stands, by the rules of the engine."""
@@ -85,22 +92,44 @@ def state_of(snapshot: Snapshot, model: str, values: Mapping[str, str]) -> State
 
 
 def weights(values: Mapping[str, str]) -> dict[str, float]:
-    """Nominal weights that an env file sets."""
-    given = (part.partition("=") for part in values.get("QUANTUM_WEIGHTS", "").split(",") if part.strip())
-    return {**DEFAULT_WEIGHTS, **{name.strip(): float(number) for name, _, number in given}}
+    """Nominal weights that an env file sets.
+
+    Raises:
+        ConfigError: if one is no number.
+    """
+    text = values.get(WEIGHTS, "")
+    given = (part.partition("=") for part in text.split(",") if part.strip())
+    try:
+        return {**DEFAULT_WEIGHTS, **{name.strip(): float(number) for name, _, number in given}}
+    except ValueError:
+        raise ConfigError(f"{WEIGHTS}={text}: expected model=number, with commas between") from None
 
 
-def take_snapshot(host: Host, settings: HostSettings, instead: bytes | None = None) -> Snapshot:
+def take_snapshot(
+    host: Host, settings: HostSettings, instead: bytes | None = None, *, lenient: bool = False
+) -> Snapshot:
     """Read how a host stands; nothing is changed.
 
     Args:
         host: The host.
         settings: Where things lie there.
         instead: What to read values from, where the env file itself is past reading.
+        lenient: A ledger or an artefact that cannot be read is left out and told among the problems.
 
     Raises:
-        QuantumError: if its env file, ledger or models' folder cannot be read.
+        QuantumError: if its env file cannot be read; if not lenient, its ledger or an artefact neither.
     """
+    problems: list[str] = []
+
+    def tried(read: Callable[[], Found], otherwise: Found) -> Found:
+        try:
+            return read()
+        except QuantumError as error:
+            if not lenient:
+                raise
+            problems.append(str(error))
+            return otherwise
+
     what = host.stat(settings.env_file)
     if what is None or what.kind != "file":
         found = "is not there; see `quantum init`" if what is None else f"is a {what.kind}"
@@ -110,16 +139,22 @@ def take_snapshot(host: Host, settings: HostSettings, instead: bytes | None = No
     named = {}
     for model in MODELS:
         path = values.get(f"{model.upper()}_MODEL_PATH", "")
-        found_here = _held(host, checked_path(PurePosixPath(path))) if path else None
+        found_here = tried(partial(_held, host, path), None) if path else None
         if found_here is not None:
             named[model] = found_here
-    names = host.names(settings.models) if host.exists(settings.models) else []
-    inside = (_held(host, settings.models / name) for name in names if NAME.fullmatch(name))
+    names: list[str] = tried(partial(_names, host, settings.models), [])
+    inside = (tried(partial(_held, host, str(settings.models / n)), None) for n in names if NAME.fullmatch(n))
     held = {artefact.digest: artefact for artefact in inside if artefact is not None}
-    return Snapshot(env, values, _entries(host, values), named, held)
+    entries: list[Entry] = tried(partial(_entries, host, values), [])
+    return Snapshot(env, values, entries, named, held, tuple(dict.fromkeys(problems)))
 
 
-def _held(host: Host, folder: PurePosixPath) -> Held | None:
+def _names(host: Host, folder: PurePosixPath) -> list[str]:
+    return host.names(folder) if host.exists(folder) else []
+
+
+def _held(host: Host, name: str) -> Held | None:
+    folder = checked_path(PurePosixPath(name))
     path = folder / MANIFEST_FILE
     what = host.stat(path)
     if what is None or what.kind != "file":
