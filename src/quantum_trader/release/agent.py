@@ -530,6 +530,9 @@ def ask(probe: Step) -> str | None:
     for words in probe.get("lines", []):
         if not any(all(word in line for word in words) for line in page.splitlines()):
             return f"{probe['path']} has no line with {' '.join(words)}"
+    for words in probe.get("absent", []):
+        if any(all(word in line for word in words) for line in page.splitlines()):
+            return f"{probe['path']} still has a line with {' '.join(words)}"
     return None
 
 

@@ -135,6 +135,24 @@ def read_values(content: bytes, where: str) -> dict[str, str]:
     return values
 
 
+def readable_values(content: bytes) -> tuple[dict[str, str], frozenset[str]]:
+    """What a file that `read_values` refuses says beyond doubt, and the names that stand in its doubtful lines.
+
+    Nothing is beyond doubt where a line may swallow those after it: a backslash at its end, an open quote.
+    """
+    values: dict[str, str] = {}
+    doubtful: set[str] = set()
+    for raw in content.split(b"\n"):
+        try:
+            values |= read_values(raw, "")
+        except ConfigError:
+            line = raw.decode(errors="replace")
+            doubtful.update(_NAME.findall(line))
+            if line.endswith("\\") or any(quote in line for quote in _QUOTES):
+                return {}, frozenset(_NAME.findall(content.decode(errors="replace")))
+    return {name: value for name, value in values.items() if name not in doubtful}, frozenset(doubtful)
+
+
 def write_env(path: Path, content: bytes) -> None:
     """Replace an env file as a whole, its mode and owner kept; wait until the disk has it.
 

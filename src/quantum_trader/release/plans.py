@@ -200,9 +200,14 @@ def restart_step(settings: HostSettings, values: Mapping[str, str], lines: list[
 def reload_step(settings: HostSettings, values: Mapping[str, str], model: str) -> Step:
     """The engine takes a vote away while it runs; where it does not say so soon, it is restarted.
 
-    Expected is that the model is in shadow, and no more: one whose artefact is broken gives no answer, and no vote.
+    Expected is that the model is in shadow, and no more: one whose artefact is broken gives no answer, and no vote. One
+    that the env file does not name must not vote.
     """
-    step = restart_step(settings, values, [["quantum_model_info{", f'model="{model}"', 'role="shadow"']])
+    words = ["quantum_model_info{", f'model="{model}"']
+    named = values.get(f"{model.upper()}_MODEL_PATH", "")
+    step = restart_step(settings, values, [[*words, 'role="shadow"']] if named else [])
+    for page in step["expect"]:
+        page["absent"] = [[*words, 'role="voter"']]
     argv = settings.reload_argv()
     # Without an address nobody could say whether it took it.
     if not argv or not step["expect"]:

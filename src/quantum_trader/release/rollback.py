@@ -39,7 +39,7 @@ from quantum_trader.release.plans import (
 )
 from quantum_trader.release.record import TRANSACTION
 from quantum_trader.release.remembered import Deployment, baseline, last_grant
-from quantum_trader.release.snapshot import Held, Snapshot, state_of
+from quantum_trader.release.snapshot import LEDGER, Held, Snapshot, state_of
 
 
 def plan_fast(snapshot: Snapshot, model: str, settings: HostSettings, order: Order) -> Planned:
@@ -61,7 +61,8 @@ def plan_fast(snapshot: Snapshot, model: str, settings: HostSettings, order: Ord
         # Weights that nobody can read; the flag is.
         before = State()
     after = State(role="shadow", artefact=before.artefact) if before.artefact else State()
-    details = [*_revocations(snapshot, model, before.artefact), _rollback(model, before, after, order, "fast")]
+    ran = before.artefact or _last_granted(snapshot, model)
+    details = [*_revocations(snapshot, model, ran), _rollback(model, before, after, order, "fast")]
     reload = reload_step(settings, snapshot.values, model)
     # Either half ends the vote, so neither waits for the other: a ledger that cannot be written is told and passed, and
     # where the env file cannot be written the engine still learns of the ledger.
@@ -127,6 +128,12 @@ def plan_nuclear(
         raise ReleaseError(f"backup {deployment.backup}: is not as it was written; nothing is changed")
     before = snapshot.state_of(model)
     values = read_values(backup, str(deployment.backup))
+    ledgers = snapshot.values.get(LEDGER, ""), values.get(LEDGER, "")
+    if ledgers[0] != ledgers[1]:
+        raise ReleaseError(
+            f"backup {deployment.backup}: names the ledger {ledgers[1]!r}, now it is {ledgers[0]!r}: who would vote by "
+            f"other grants cannot be told; nothing is changed. --fast takes {model}'s vote"
+        )
     revoked = {before.artefact, deployment.artefact}
     entries = [e for e in snapshot.entries if not (isinstance(e.detail, Grant) and e.detail.artefact in revoked)]
     without = Snapshot(snapshot.env, snapshot.values, entries, snapshot.named, _with(snapshot, deployment))
@@ -251,6 +258,12 @@ def _fallback(content: bytes, model: str, settings: HostSettings) -> tuple[list[
 def _revocations(snapshot: Snapshot, model: str, artefact: str) -> list[Detail]:
     granted = voting(snapshot.entries).get(model, set())
     return [Revoke(model=model, artefact=artefact)] if artefact in granted else []
+
+
+def _last_granted(snapshot: Snapshot, model: str) -> str:
+    """What may run although its manifest cannot be read: an engine keeps what it has loaded."""
+    found = last_grant(snapshot.entries, model, voting(snapshot.entries).get(model, set()))
+    return found[0] if found is not None and snapshot.values.get(f"{model.upper()}_MODEL_PATH") else ""
 
 
 def _rollback(model: str, before: State, after: State, order: Order, kind: str) -> Rollback:

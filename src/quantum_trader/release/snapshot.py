@@ -7,16 +7,18 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from quantum_trader.core.errors import ConfigError, QuantumError, ReleaseError
+from quantum_trader.core.errors import ConfigError, HostError, QuantumError, ReleaseError
 from quantum_trader.core.predictions import DEFAULT_WEIGHTS, MODELS, Role
 from quantum_trader.core.roles import assign_role
 from quantum_trader.models.manifest import MANIFEST_FILE, NAME, FileEntry, Manifest, digest, parse
-from quantum_trader.release.env_file import read_values
+from quantum_trader.release.env_file import read_values, readable_values
 from quantum_trader.release.host import Host, checked_path
 from quantum_trader.release.host_settings import HostSettings
 from quantum_trader.release.influence import WEIGHTS
 from quantum_trader.release.ledger import read_entries, voting
 from quantum_trader.release.ledger_entries import Entry, State
+
+LEDGER = "QUANTUM_LEDGER"
 
 Found = TypeVar("Found")
 
@@ -113,7 +115,7 @@ def take_snapshot(
     Args:
         host: The host.
         settings: Where things lie there.
-        instead: What to read values from, where the env file itself is past reading.
+        instead: Names the ledger where the env file itself is past reading; who votes is told by its good lines alone.
         lenient: A ledger or an artefact that cannot be read is left out and told among the problems.
 
     Raises:
@@ -127,6 +129,9 @@ def take_snapshot(
         except QuantumError as error:
             if not lenient:
                 raise
+            if isinstance(error, HostError):
+                # A host that is away is no host with damage: this raises where the connection was lost.
+                host.stat(settings.env_file)
             problems.append(str(error))
             return otherwise
 
@@ -135,7 +140,8 @@ def take_snapshot(
         found = "is not there; see `quantum init`" if what is None else f"is a {what.kind}"
         raise ReleaseError(f"host {host.name}: env file {settings.env_file} {found}")
     env = host.read(settings.env_file)
-    values = read_values(env if instead is None else instead, f"{host.name}:{settings.env_file}")
+    where = f"{host.name}:{settings.env_file}"
+    values = read_values(env, where) if instead is None else _certain(env, read_values(instead, where))
     named = {}
     for model in MODELS:
         path = values.get(f"{model.upper()}_MODEL_PATH", "")
@@ -147,6 +153,15 @@ def take_snapshot(
     held = {artefact.digest: artefact for artefact in inside if artefact is not None}
     entries: list[Entry] = tried(partial(_entries, host, values), [])
     return Snapshot(env, values, entries, named, held, tuple(dict.fromkeys(problems)))
+
+
+def _certain(env: bytes, backup: Mapping[str, str]) -> dict[str, str]:
+    """What an env file that is past reading says of who votes, never more than it does say; the backup's ledger."""
+    values, doubtful = readable_values(env)
+    if WEIGHTS in doubtful:
+        # Without them every voter would be taken for one with its usual weight.
+        values = {name: value for name, value in values.items() if not name.endswith("_SHADOW_ONLY")}
+    return {**values, LEDGER: backup.get(LEDGER, "")}
 
 
 def _names(host: Host, folder: PurePosixPath) -> list[str]:
@@ -164,7 +179,7 @@ def _held(host: Host, name: str) -> Held | None:
 
 
 def _ledger(values: Mapping[str, str]) -> PurePosixPath:
-    path = values.get("QUANTUM_LEDGER", "")
+    path = values.get(LEDGER, "")
     if not path:
         raise ReleaseError("the env file names no QUANTUM_LEDGER; a release must know where grants stand")
     return checked_path(PurePosixPath(path))
