@@ -49,7 +49,7 @@ test: $(READY) lint types imports ## Everything: lint, types, import contracts, 
 	@$(BIN)/pytest -n 2
 
 test-host: $(READY) ## The whole story on a real Debian host that is built and booted here (root; see docs/how-to/set-up-a-host.md)
-	@$(BIN)/pytest -s -q tests/host
+	@STORY_FILE=dist/story.md $(BIN)/pytest -s -q tests/host
 
 drills: $(READY) ## Deployments on the test host with a fault each, and the times of the way back (DRILLS=100)
 	@$(BIN)/python -m tests.host.drills $(or $(DRILLS),100)
