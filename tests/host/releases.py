@@ -5,35 +5,22 @@ week back, by the same commands under a clock that was set back (faketime, on th
 bars of that week then come as fast as the engine decides them. Nothing else is other than in earnest.
 """
 
-import hashlib
 import json
 import shlex
 import subprocess
-import sys
-import time
-from collections.abc import Callable
 from datetime import UTC, datetime
-from pathlib import Path, PurePosixPath
+from pathlib import PurePosixPath
 
-from tests.artefacts import make_artefact
 from tests.conftest import ROOT
-from tests.e2e.releasing import environ
-from tests.host.guest import ENGINE, ENV_FILE, NAME, Guest
-from tests.host.market import BAR_MS, make_knowing, market, write_market
+from tests.host.desk import BARS, FIRST, LEDGER, SYMBOLS, TURN, Desk
+from tests.host.guest import ENGINE, ENV_FILE, Guest
 from tests.host.transcript import Transcript
 
-from quantum_trader.clock import now_ms, now_utc
-from quantum_trader.core.bars import WINDOW
-from quantum_trader.models.artefact import Artefact, load_artefact
+from quantum_trader.clock import now_utc
 
-LEDGER = PurePosixPath("/var/lib/quantum/ledger.jsonl")
 VERDICT = "/root/verdict.json"
 ALERTS = "/root/alerts.jsonl"
-
-FIRST, TURN, BARS = WINDOW + 48, 1700, 1965
-"""Bars until the first proof, until the market turns, and in all: the verdict's window must not be a day old."""
-
-SYMBOLS = 5
+PAST = "/root/past"
 
 SINK = f"""
 import http.server
@@ -49,96 +36,9 @@ http.server.HTTPServer(("127.0.0.1", 8099), Sink).serve_forever()
 """Where people would be told: apprise's plainest service, JSON over HTTP."""
 
 
-class Release:
-    """The operator's desk: a repository, two artefacts, keys, and the host."""
-
-    def __init__(self, guest: Guest, transcript: Transcript) -> None:
-        self.guest, self.transcript, self.host = guest, transcript, guest.connect()
-        folder = guest.folder
-        self.first: Artefact = load_artefact(make_knowing(folder / "new", 200))
-        self.second: Artefact = load_artefact(make_artefact(folder / "new", "patchtst", 300))
-        self.repository, self.keys, self.pack = folder / "clone", folder / "keys", folder / "proof"
-        self.start_ms = now_ms() // BAR_MS * BAR_MS - BARS * BAR_MS
-        self.deployed_at = ""
-
-    def near(
-        self, *words: str, code: int = 0, cwd: Path | None = None, during: Callable[[], None] | None = None
-    ) -> str:
-        """A verb here, as it is typed; `during` runs when it begins to wait for an intent."""
-        argv = [sys.executable, "-u", "-m", "quantum_trader.cli.main", *words]
-        began = time.monotonic()
-        said = ""
-        with subprocess.Popen(
-            argv,
-            stdin=subprocess.DEVNULL,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.STDOUT,
-            text=True,
-            cwd=cwd,
-            env=environ() | {"COLUMNS": "118"},
-        ) as running:
-            assert running.stdout is not None
-            for line in running.stdout:
-                said += line
-                if during is not None and "waiting up to" in line:
-                    during()
-        self.transcript.add(f"quantum {shlex.join(words)}", said, running.returncode, time.monotonic() - began)
-        assert running.returncode == code, said
-        return said
-
-    def there(self, *words: str, code: int = 0, shown: bool = True) -> str:
-        """A command on the host, as it is typed there; both of its outputs."""
-        began = time.monotonic()
-        line = shlex.join(words)
-        # One line with its exit code last, since a command that is meant to fail is no error of the test.
-        said = self.guest.run("sh", "-c", f"COLUMNS=118 {line} 2>&1; echo $?", timeout_s=300.0)
-        output, _, ended = said.rpartition("\n") if "\n" in said else ("", "", said)
-        if shown:
-            self.transcript.add(f"ssh vps {line}", output, int(ended), time.monotonic() - began)
-        assert int(ended) == code, said
-        return output
-
-    def where(self) -> list[str]:
-        return ["--host", NAME, "--hosts", str(self.guest.hosts)]
-
-    def env(self) -> bytes:
-        return self.host.read(PurePosixPath(ENV_FILE))
-
-    def digest_of_state(self) -> str:
-        """Everything that a dry run must leave as it is."""
-        names = [*self.host.names(PurePosixPath(ENV_FILE).parent), *self.host.names(PurePosixPath("/var/lib/quantum"))]
-        content = self.env() + self.host.read(LEDGER) + json.dumps(names).encode()
-        return hashlib.sha256(content).hexdigest()
-
-    def role(self) -> str:
-        """The engine's own word on the model: role and artefact."""
-        program = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9464/metrics').read().decode())"
-        metrics = self.guest.run("python3", "-c", program)
-        line = next(one for one in metrics.splitlines() if "quantum_model_info" in one and 'model="patchtst"' in one)
-        labels = dict(part.split("=", 1) for part in line[line.index("{") + 1 : line.index("}")].split(","))
-        return f"{labels['role'].strip(chr(34))} {labels['artefact'].strip(chr(34))[:16]}"
-
-    def decisions(self) -> int:
-        return int(self.guest.status()["accounting"]["decisions"])
-
-    def feed(self, first: int, end: int) -> None:
-        """Bars of the market onto the host's stream."""
-        name = f"market-{first}.parquet"
-        series = market(BARS, self.start_ms, TURN)
-        write_market(self.guest.folder / name, {symbol: bars.slice(first, end) for symbol, bars in series.items()})
-        self.host.put(self.guest.folder / name, PurePosixPath(f"/root/{name}"), 0o644)
-        self.guest.run("quantum", "feed", "--bars", f"/root/{name}", "--env-file", ENV_FILE)
-
-    def wait_for(self, decisions: int) -> None:
-        end = time.monotonic() + 300
-        while self.decisions() < decisions:
-            assert time.monotonic() < end, self.guest.status()
-            time.sleep(1.0)
-
-
 def release_story(guest: Guest, transcript: Transcript) -> None:
     """Every stage, in the order of an operator's week."""
-    desk = Release(guest, transcript)
+    desk = Desk(guest, transcript)
     try:
         for stage in STAGES:
             stage(desk)
@@ -146,11 +46,11 @@ def release_story(guest: Guest, transcript: Transcript) -> None:
         desk.host.close()
 
 
-def stage_registered_a_week_ago(desk: Release) -> None:
+def stage_registered_a_week_ago(desk: Desk) -> None:
     """The voters' grants and what the candidate will be judged by, both before the first bar of its window."""
     guest, folder = desk.guest, PurePosixPath("/root/candidate") / desk.first.folder.name
     desk.transcript.head("Registered, a week ago")
-    guest.run("install", "-d", str(folder), "/root/past")
+    guest.run("install", "-d", str(folder), PAST)
     for path in desk.first.folder.iterdir():
         desk.host.put(path, folder / path.name, 0o644)
     lines = "SHADOW_GRACE_MS=2000\nQUANTUM_ALERT_URLS=json://127.0.0.1:8099/\n"
@@ -158,28 +58,16 @@ def stage_registered_a_week_ago(desk: Release) -> None:
     guest.run(
         "sh", "-c", f"sed 's|^PATCHTST_MODEL_PATH=.*|PATCHTST_MODEL_PATH={folder}|' {ENV_FILE} > /root/candidate.env"
     )
-    back = (
-        "env",
-        "TZ=UTC",
-        "faketime",
-        "-f",
-        f"@{datetime.fromtimestamp(desk.start_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}",
-    )
-    places = (
-        "--models",
-        "/var/lib/quantum/models",
-        "--ledger",
-        "/root/past/ledger.jsonl",
-        "--env-file",
-        "/root/past/env",
-    )
+    begin = f"@{datetime.fromtimestamp(desk.start_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
+    back = ("env", "TZ=UTC", "faketime", "-f", begin)
+    places = ("--models", "/var/lib/quantum/models", "--ledger", f"{PAST}/ledger.jsonl", "--env-file", f"{PAST}/env")
     guest.run(*back, "quantum", "init", *places, "--shadow", "patchtst")
-    guest.run("install", "-o", "root", "-g", "qt", "-m", "640", "/root/past/ledger.jsonl", str(LEDGER))
+    guest.run("install", "-o", "root", "-g", "qt", "-m", "640", f"{PAST}/ledger.jsonl", str(LEDGER))
     said = desk.there(*back, "quantum", "register", "patchtst", "--env-file", "/root/candidate.env")
     assert f"patchtst {desk.first.digest[:16]} registered" in said
 
 
-def stage_dry_run(desk: Release) -> None:
+def stage_dry_run(desk: Desk) -> None:
     """Step A against a real remote, the plan and the difference; nothing changed."""
     transcript, clone = desk.transcript, desk.repository
     transcript.head("Deploy: first look at it")
@@ -187,7 +75,7 @@ def stage_dry_run(desk: Release) -> None:
     git("clone", "--quiet", "--bare", str(ROOT), str(bare))
     git("-C", str(bare), "update-ref", "refs/heads/main", "HEAD")
     git("clone", "--quiet", "--branch", "main", str(bare), str(clone))
-    words = deploy_words(desk, desk.first)
+    words = desk.deploy_words(desk.first)
     before = desk.digest_of_state()
     (clone / "README.md").write_text("changed")
     refused = desk.near(*words, "--dry-run", code=1)
@@ -199,13 +87,13 @@ def stage_dry_run(desk: Release) -> None:
     assert desk.digest_of_state() == before
 
 
-def stage_deploy_and_stream_proof(desk: Release) -> None:
+def stage_deploy_and_stream_proof(desk: Desk) -> None:
     """In shadow, proven by the first intents."""
     desk.transcript.head("Deploy in shadow, with the proof on the stream")
     before = desk.env()
     desk.deployed_at = now_utc().isoformat(timespec="seconds")
     with desk.guest.timed(f"quantum deploy, its first {FIRST} bars and the stream proof"):
-        said = desk.near(*deploy_words(desk, desk.first), during=lambda: desk.feed(0, FIRST))
+        said = desk.near(*desk.deploy_words(desk.first), during=lambda: desk.feed(0, FIRST))
     assert "PROVEN" in said.splitlines()
     assert "patchtst: its entry has" in said
     assert desk.role() == f"shadow {desk.first.digest[:16]}"
@@ -214,7 +102,7 @@ def stage_deploy_and_stream_proof(desk: Release) -> None:
     desk.there("quantum", "proof", "stream", "--env-file", ENV_FILE, "--since", desk.deployed_at)
 
 
-def stage_proof_pack(desk: Release) -> None:
+def stage_proof_pack(desk: Desk) -> None:
     """Made of the host's evidence, signed here; checked elsewhere from the public key alone."""
     desk.transcript.head("Proof pack")
     folder = desk.guest.folder
@@ -238,7 +126,7 @@ def stage_proof_pack(desk: Release) -> None:
         path.write_bytes(content)
 
 
-def stage_verdict(desk: Release) -> None:
+def stage_verdict(desk: Desk) -> None:
     """The bars of the week, and what they say of the shadow."""
     desk.transcript.head("The verdict")
     wanted = desk.decisions() + (TURN - FIRST) * SYMBOLS
@@ -253,7 +141,7 @@ def stage_verdict(desk: Release) -> None:
     assert (verdict["state"], verdict["artefact"]) == ("PROMOTE", desk.first.digest)
 
 
-def stage_promotion(desk: Release) -> None:
+def stage_promotion(desk: Desk) -> None:
     """A vote by that verdict, and more weight step by step."""
     desk.transcript.head("Promote, and more weight")
     by = ("--env-file", ENV_FILE, "--verdict", VERDICT)
@@ -268,7 +156,7 @@ def stage_promotion(desk: Release) -> None:
     assert b"QUANTUM_WEIGHTS=patchtst=0.25" in desk.env()
 
 
-def stage_watch(desk: Release) -> None:
+def stage_watch(desk: Desk) -> None:
     """The market turns; the timer's own command finds it, takes the vote back and tells people."""
     guest, transcript = desk.guest, desk.transcript
     transcript.head("The watch finds a breach")
@@ -290,7 +178,7 @@ def stage_watch(desk: Release) -> None:
     guest.run("systemctl", "start", "quantum-watch.timer")
 
 
-def stage_never_ready(desk: Release) -> None:
+def stage_never_ready(desk: Desk) -> None:
     """An engine that never gets ready with the new artefact: back by itself."""
     desk.transcript.head("A deployment that comes back by itself")
     name = desk.second.folder.name
@@ -299,7 +187,7 @@ def stage_never_ready(desk: Release) -> None:
     hosts.write_text(desk.guest.hosts.read_text() + f'restart = ["sh", "-c", "{fails}"]\n')
     before = desk.env()
     with desk.guest.timed("quantum deploy of what never gets ready, until the old state is back"):
-        words = deploy_words(desk, desk.second)
+        words = desk.deploy_words(desk.second)
         words[words.index(str(desk.guest.hosts))] = str(hosts)
         said = desk.near(*words, code=1)
     assert "the old state is back" in said
@@ -307,7 +195,7 @@ def stage_never_ready(desk: Release) -> None:
     assert desk.role() == f"shadow {desk.first.digest[:16]}"
 
 
-def stage_ways_back(desk: Release) -> None:
+def stage_ways_back(desk: Desk) -> None:
     """Another shadow in its place, and each of the three ways back from there."""
     guest, first = desk.guest, desk.first.digest[:16]
     desk.transcript.head("Roll back")
@@ -315,7 +203,7 @@ def stage_ways_back(desk: Release) -> None:
     assert "OVERRIDE, recorded for ever" in desk.there("quantum", "promote", "patchtst", *by)
     granted = desk.env()
     with guest.timed("quantum deploy of the next shadow, without stream proof"):
-        desk.near(*deploy_words(desk, desk.second), "--stream-proof-s", "0")
+        desk.near(*desk.deploy_words(desk.second), "--stream-proof-s", "0")
     assert desk.role() == f"shadow {desk.second.digest[:16]}"
     with guest.timed("quantum rollback --full: the baseline votes again"):
         desk.near("rollback", "patchtst", "--full", *desk.where())
@@ -331,7 +219,7 @@ def stage_ways_back(desk: Release) -> None:
     assert desk.role() == f"shadow {first}"
 
 
-def stage_history(desk: Release) -> None:
+def stage_history(desk: Desk) -> None:
     """Who did what, whether all of it is there, and who was voting then."""
     desk.transcript.head("History")
     ledger = ("--ledger", str(LEDGER))
@@ -360,11 +248,6 @@ STAGES = (
     stage_ways_back,
     stage_history,
 )
-
-
-def deploy_words(desk: Release, artefact: Artefact) -> list[str]:
-    words = ["deploy", "patchtst", str(artefact.folder), *desk.where(), "--shadow"]
-    return [*words, "--repo", str(desk.repository)]
 
 
 def git(*words: str) -> None:

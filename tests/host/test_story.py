@@ -1,4 +1,4 @@
-"""The whole story on a real host: bare Debian to deciding engine, faults of the night, a whole release by the real commands.
+"""The whole story on a real host: bare Debian to deciding engine, faults of the night, a release by the real commands.
 
 One test in stages, since each stage needs the one before; the times are printed at the end.
 """

@@ -1,13 +1,13 @@
 """What an operator typed and what came back, as a page: the run of the story writes it.
 
-Rule of trimming: an output of more than 44 lines keeps its first 30 and last 12, and says how many are left out; a line
+Rule of trimming: an output of more than 64 lines keeps its first 40 and last 23, and says how many are left out; a line
 ends after 160 characters. Names of this run's folder and host are written short. A secret in it is an error.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
-LINES, HEAD, TAIL = 44, 30, 12
+LINES, HEAD, TAIL = 64, 40, 23
 WIDTH = 160
 
 
