@@ -68,9 +68,9 @@ class Desk:
         """A command on the host, as it is typed there; both of its outputs."""
         began = time.monotonic()
         line = shlex.join(words)
-        # One line with its exit code last, since a command that is meant to fail is no error of the test.
-        said = self.guest.run("sh", "-c", f"COLUMNS=118 {line} 2>&1; echo $?", timeout_s=300.0)
-        output, _, ended = said.rpartition("\n") if "\n" in said else ("", "", said)
+        # A point before and the exit code after: leading blanks stay, and a command that is meant to fail is no error.
+        said = self.guest.run("sh", "-c", f"echo .; COLUMNS=118 {line} 2>&1; echo $?", timeout_s=300.0)
+        output, _, ended = said.removeprefix(".\n").rpartition("\n")
         if shown:
             self.transcript.add(f"ssh vps {line}", output, int(ended), time.monotonic() - began)
         assert int(ended) == code, said
