@@ -1,14 +1,14 @@
 """What an operator typed and what came back, as a page: the run of the story writes it.
 
 Rule of trimming: an output of more than 64 lines keeps its first 40 and last 23, and says how many are left out; a line
-ends after 160 characters. Names of this run's folder and host are written short. A secret in it is an error.
+ends after 320 characters. Names of this run's folder and host are written short. A secret in it is an error.
 """
 
 from collections.abc import Sequence
 from pathlib import Path
 
 LINES, HEAD, TAIL = 64, 40, 23
-WIDTH = 160
+WIDTH = 320
 
 
 class Transcript:
@@ -46,7 +46,7 @@ class Transcript:
 
 def trimmed(output: str) -> str:
     """By the rule above."""
-    lines = [line.rstrip()[:WIDTH] for line in output.strip("\n").splitlines()]
+    lines = "\n".join(line.rstrip()[:WIDTH] for line in output.splitlines()).strip("\n").split("\n")
     if len(lines) <= LINES:
         return "\n".join(lines)
     left = len(lines) - HEAD - TAIL
