@@ -18,16 +18,17 @@ from tests.host.transcript import Transcript
 
 from quantum_trader.clock import now_utc
 
-VERDICT = "/root/verdict.json"
-ALERTS = "/root/alerts.jsonl"
-PAST = "/root/past"
+HOME = "/root"
+"""Where ssh lands; what the operator makes there is named from it."""
+
+VERDICT, ALERTS, CANDIDATE, PAST = "verdict.json", "alerts.jsonl", "candidate.env", "past"
 
 SINK = f"""
 import http.server
 class Sink(http.server.BaseHTTPRequestHandler):
     def do_POST(self):
         body = self.rfile.read(int(self.headers["Content-Length"]))
-        with open({ALERTS!r}, "ab") as file:
+        with open("{HOME}/{ALERTS}", "ab") as file:
             file.write(body + b"\\n")
         self.send_response(200)
         self.end_headers()
@@ -48,22 +49,20 @@ def release_story(guest: Guest, transcript: Transcript) -> None:
 
 def stage_registered_a_week_ago(desk: Desk) -> None:
     """The voters' grants and what the candidate will be judged by, both before the first bar of its window."""
-    guest, folder = desk.guest, PurePosixPath("/root/candidate") / desk.first.folder.name
+    guest, folder = desk.guest, PurePosixPath(HOME) / "candidate" / desk.first.folder.name
     desk.transcript.head("Registered, a week ago")
     guest.run("install", "-d", str(folder), PAST)
     for path in desk.first.folder.iterdir():
         desk.host.put(path, folder / path.name, 0o644)
     lines = "SHADOW_GRACE_MS=2000\nQUANTUM_ALERT_URLS=json://127.0.0.1:8099/\n"
     guest.run("sh", "-c", f"printf '{lines}' >> {ENV_FILE}")
-    guest.run(
-        "sh", "-c", f"sed 's|^PATCHTST_MODEL_PATH=.*|PATCHTST_MODEL_PATH={folder}|' {ENV_FILE} > /root/candidate.env"
-    )
+    guest.run("sh", "-c", f"sed 's|^PATCHTST_MODEL_PATH=.*|PATCHTST_MODEL_PATH={folder}|' {ENV_FILE} > {CANDIDATE}")
     begin = f"@{datetime.fromtimestamp(desk.start_ms / 1000, UTC):%Y-%m-%d %H:%M:%S}"
     back = ("env", "TZ=UTC", "faketime", "-f", begin)
     places = ("--models", "/var/lib/quantum/models", "--ledger", f"{PAST}/ledger.jsonl", "--env-file", f"{PAST}/env")
     guest.run(*back, "quantum", "init", *places, "--shadow", "patchtst")
     guest.run("install", "-o", "root", "-g", "qt", "-m", "640", f"{PAST}/ledger.jsonl", str(LEDGER))
-    said = desk.there(*back, "quantum", "register", "patchtst", "--env-file", "/root/candidate.env")
+    said = desk.there(*back, "quantum", "register", "patchtst", "--env-file", CANDIDATE)
     assert f"patchtst {desk.first.digest[:16]} registered" in said
 
 

@@ -117,9 +117,8 @@ def stage_units(guest: Guest) -> None:
 def stage_decides_in_its_unit(guest: Guest) -> None:
     """Real bars through the hardened unit: every bar decided, the shadow beside it, every decision archived."""
     guest.run("quantum", "simulate-data", "--bars", str(BARS), "--out", "/root/bars.parquet")
-    feed(guest)
-    wait_for_decisions(guest, 1)
-    with guest.timed(f"{BARS} bars of {SYMBOLS} symbols decided"):
+    with guest.timed(f"{BARS} bars of {SYMBOLS} symbols fed and decided"):
+        feed(guest)
         wait_for_decisions(guest, (BARS - 511) * SYMBOLS)
     accounting = guest.status()["accounting"]
     assert all(model["adds_up"] for model in accounting["models"])
