@@ -51,8 +51,8 @@ test: $(READY) lint types imports ## Everything: lint, types, import contracts, 
 test-host: $(READY) ## The whole story on a real Debian host that is built and booted here (root; see docs/how-to/set-up-a-host.md)
 	@STORY_FILE=dist/story.md $(BIN)/pytest -s -q tests/host
 
-drills: $(READY) ## Deployments on the test host with a fault each, and the times of the way back (DRILLS=100)
-	@$(BIN)/python -m tests.host.drills $(or $(DRILLS),100)
+drills: $(READY) ## Deploy and roll back on the test host with a fault each, every way back timed (DRILLS=100 SEED=1 JSON=file)
+	@$(BIN)/python -m tests.host.drills $(or $(DRILLS),100) --seed $(or $(SEED),1) $(if $(JSON),--json $(JSON))
 
 bundle: $(READY) ## Everything that a host needs, in dist/host, for `quantum host init`
 	@mkdir -p dist && sh ops/make-bundle.sh dist/host $(BIN)/python

@@ -20,6 +20,7 @@ from quantum_trader.bus.client import connect
 from quantum_trader.bus.embedded import EmbeddedServer
 from quantum_trader.bus.tail import DecisionTail
 from quantum_trader.bus.wire import encode_record
+from quantum_trader.stopping import Stop
 
 KEY = NAMES.decisions
 
@@ -48,9 +49,9 @@ def keeper(server: EmbeddedServer, archive: DailyArchive) -> Iterator[Callable[.
     with connect(server.url) as own:
         tails = []
 
-        def made(every_s: float = 60.0, rows: int = 5000, stop: threading.Event | None = None) -> Keeper:
+        def made(every_s: float = 60.0, rows: int = 5000, stop: Stop | None = None) -> Keeper:
             tails.append(DecisionTail(own, NAMES, "archive", f"archive-{archive.name}"))
-            return Keeper(tails[-1], archive, KeeperConfig(every_s, rows), stop or threading.Event())
+            return Keeper(tails[-1], archive, KeeperConfig(every_s, rows), stop or Stop())
 
         yield made
         for tail in tails:
@@ -187,7 +188,7 @@ def running(keeper) -> Iterator[Callable[..., tuple[Keeper, Callable[[], None]]]
     stops: list[Callable[[], None]] = []
 
     def start(**options: float) -> tuple[Keeper, Callable[[], None]]:
-        stop = threading.Event()
+        stop = Stop()
         life = keeper(stop=stop, **options)
         thread = threading.Thread(target=life.run)
         thread.start()

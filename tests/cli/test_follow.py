@@ -6,15 +6,21 @@ import signal
 import subprocess
 import sys
 from collections.abc import Callable
+from datetime import UTC, datetime
 from pathlib import Path
 
+import pytest
 from tests.archive.test_follow import fresh, write
 from tests.e2e.harness import wait_until
-from tests.report.conftest import World, make_world
+from tests.report.conftest import START, World, make_world
 
 from quantum_trader.bus.client import connect
 from quantum_trader.bus.embedded import EmbeddedServer
 from quantum_trader.gates.sample import CYCLE
+from quantum_trader.gates.whole_policy import WHOLE
+from quantum_trader.release.ledger import append_entries
+from quantum_trader.release.ledger_entries import Electorate, New, Registration
+from quantum_trader.release.observed import observed
 
 
 class Following:
@@ -28,7 +34,7 @@ class Following:
             self.process = subprocess.Popen(
                 [*command, *options],
                 cwd=folder,
-                env={**clean, "QUANTUM_REDIS_URL": url},
+                env={**clean, "QUANTUM_REDIS_URL": url, "QUANTUM_LEDGER": str(folder / "ledger.jsonl")},
                 stdin=subprocess.DEVNULL,
                 stdout=out,
                 stderr=err,
@@ -97,3 +103,42 @@ def test_stopped_before_the_first_cycle_it_holds(tmp_path: Path) -> None:
         client.close()
     assert (ended, following.out.read_text()) == (3, "")
     assert "no cycle was complete" in following.err.read_text()
+
+
+@pytest.mark.parametrize("policy", [WHOLE.digest, "f" * 64])
+def test_what_departs_from_its_registration_ends_it_as_invalid(tmp_path: Path, policy: str) -> None:
+    world = small_world()
+    said = observed(world.table, "patchtst")
+    registration = Registration(
+        model="patchtst",
+        artefact=said.artefact,
+        lineage="patchtst",
+        version=1,
+        policy=policy,
+        electorate=Electorate(
+            weights=said.weights, artefacts=said.artefacts, shadow_weight=0.2, min_consensus=said.min_consensus
+        ),
+        features=said.features,
+        symbols=said.symbols,
+        timeframe=said.timeframe,
+        window_start=said.window_start,
+    )
+    at = datetime.fromtimestamp(START / 1000, UTC).isoformat(timespec="milliseconds")
+    append_entries(tmp_path / "ledger.jsonl", [New(at=at, by="tests", reason="a test", detail=registration)])
+    with EmbeddedServer(tmp_path / "valkey", appendfsync="no") as server:
+        client = connect(server.url)
+        write(client, world, 0, 2 * CYCLE + 3)
+        following = Following(tmp_path, server.url, "--json")
+        if policy == WHOLE.digest:
+            following.wait(lambda text: text.count("\n") == 2)
+            following.stop(signal.SIGTERM)
+        else:
+            assert following.process.wait(60) == 4
+        client.close()
+    lines = [json.loads(line) for line in following.out.read_text().splitlines()]
+    assert "Registered at" in following.err.read_text()
+    if policy == WHOLE.digest:
+        assert [line["faults"] for line in lines] == [[], []]
+    else:
+        wanted = f"registered policy {policy[:16]}, judged {WHOLE.digest[:16]}"
+        assert [(line["state"], line["faults"]) for line in lines] == [("INVALID", [wanted])]

@@ -469,6 +469,72 @@ def test_a_commit_under_a_lease_that_another_engine_took_writes_nothing(client: 
     assert_exactly_once(client, range(1, 3))
 
 
+def looking_ahead(client: redis.Redis, **options: Lease) -> DecisionWriter:
+    """A writer that has committed once and has begun its next commit, for two symbols."""
+    writer = DecisionWriter(client, NAMES, Durability.NONE, **options)
+    writer.commit(a_batch([a_record("BTCUSDT", 1)]))
+    writer.look_ahead(["BTCUSDT", "ETHUSDT"], "5m")
+    return writer
+
+
+def test_a_commit_that_was_begun_ahead_reads_nothing_twice(client: redis.Redis) -> None:
+    writer = looking_ahead(client)
+    read = client.info("commandstats")["cmdstat_mget"]["calls"]
+    assert len(writer.commit(a_batch([a_record("BTCUSDT", 2), a_record("ETHUSDT", 2)])).written) == 2
+    assert client.info("commandstats")["cmdstat_mget"]["calls"] == read
+    assert stored(client)[0] == [("BTCUSDT", 1), ("BTCUSDT", 2), ("ETHUSDT", 2)]
+
+
+def test_what_another_writer_wrote_after_the_look_ahead_is_not_written_again(client: redis.Redis) -> None:
+    writer, new = looking_ahead(client), [a_record("BTCUSDT", 2), a_record("ETHUSDT", 2)]
+    DecisionWriter(client, NAMES, Durability.NONE).commit(a_batch(new[:1]))
+    result = writer.commit(a_batch(new))
+    assert (result.written, result.refused) == ((new[1].decision.decision_id,), (new[0].decision.decision_id,))
+    assert stored(client)[0] == [("BTCUSDT", 1), ("BTCUSDT", 2), ("ETHUSDT", 2)]
+
+
+def test_a_lease_that_was_taken_after_the_look_ahead_voids_the_commit(client: redis.Redis) -> None:
+    first, second = (Lease(client, NAMES, GROUP, Identity("h", 1, 1, "", name), ttl_ms=60_000) for name in ("a", "b"))
+    assert first.acquire() is None
+    writer = looking_ahead(client, lease=first)
+    first.release()
+    assert second.acquire() is None
+    with pytest.raises(LeaseLostError):
+        writer.commit(a_batch([a_record("BTCUSDT", 2)]))
+    assert stored(client)[0] == [("BTCUSDT", 1)]
+
+
+def test_another_commit_than_the_one_that_was_begun_is_read_for_anew(client: redis.Redis) -> None:
+    writer = looking_ahead(client)
+    assert len(writer.commit(a_batch([a_record("SOLUSDT", 2)])).written) == 1
+    writer.look_ahead(["BTCUSDT"], "5m")
+    writer.look_ahead(["XRPUSDT"], "5m")
+    assert len(writer.commit(a_batch([a_record("XRPUSDT", 2)])).written) == 1
+    assert stored(client)[0] == [("BTCUSDT", 1), ("SOLUSDT", 2), ("XRPUSDT", 2)]
+
+
+def test_a_connection_that_is_lost_after_the_look_ahead_costs_nothing_but_time(client: redis.Redis) -> None:
+    writer = looking_ahead(client)
+    client.client_kill_filter(_type="normal", skipme=True)
+    DecisionWriter(client, NAMES, Durability.NONE).commit(a_batch([a_record("BTCUSDT", 2)]))
+    result = writer.commit(a_batch([a_record("BTCUSDT", 2), a_record("BTCUSDT", 3)]))
+    assert (len(result.written), len(result.refused)) == (1, 1)
+    assert stored(client)[0] == [("BTCUSDT", n) for n in (1, 2, 3)]
+
+
+def test_answers_nobody_fetched_are_not_taken_for_those_of_the_next_call(client: redis.Redis) -> None:
+    session = Session(client)
+    session.call(("SET", "list-of-none", "x"))
+    session.ask(("GET", "list-of-none"), ("LPUSH", "list-of-none", "1"))
+    assert session.asked(("GET", "list-of-none"), ("LPUSH", "list-of-none", "1"))
+    assert session.call(("PING",), ("ECHO", "now")) == [b"PONG", b"now"]
+    assert not session.asked(("GET", "list-of-none"), ("LPUSH", "list-of-none", "1"))
+    session.ask(("GET", "list-of-none"))
+    session.close()
+    assert session.call(("ECHO", "later")) == [b"later"]
+    session.close()
+
+
 def test_a_lease_that_is_taken_between_reading_and_exec_voids_the_commit(
     client: redis.Redis, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -12,7 +12,15 @@ from tests.core.strategies import random_series, real_series
 from quantum_trader.core import features
 from quantum_trader.core.bars import FIELDS, WINDOW, BarSeries, BarWindow
 from quantum_trader.core.errors import FeatureError
-from quantum_trader.core.features import RETURN_LAGS, SCHEMA, SEQUENCE_LENGTH, SEQUENCE_NAMES, Features, compute
+from quantum_trader.core.features import (
+    RETURN_LAGS,
+    SCHEMA,
+    SEQUENCE_LENGTH,
+    SEQUENCE_NAMES,
+    Computation,
+    Features,
+    compute,
+)
 
 CRASH = 1_760_130_000_000
 """2025-10-10T21:00Z: the largest liquidation on record, minutes of twofold ranges."""
@@ -223,6 +231,30 @@ class TestAWindowThatIsNoneIsRefused:
     def test_with_both_shapes_where_it_has_another(self, shape: tuple[int, int]) -> None:
         with pytest.raises(FeatureError, match=r"window of shape .*: features need \(5, 512\)"):
             compute(np.ones(shape))
+
+
+class TestTheTwoSteps:
+    def test_give_the_sequences_that_the_whole_computation_gives(self) -> None:
+        computation = Computation([window_of(seed) for seed in range(3)])
+        early = computation.sequences.copy()
+        whole = computation.finish()
+        assert whole.problems == {}
+        assert early.tobytes() == whole.sequences.tobytes() == computation.sequences.tobytes()
+
+    def test_leave_a_sequence_as_it_was_handed_out_where_only_the_row_turns_out_to_be_broken(self) -> None:
+        burst, broken = window_of(), window_of(1)
+        burst[4] = 1e308
+        broken[0, 7] = np.nan
+        computation = Computation([window_of(), burst, broken])
+        early = computation.sequences.copy()
+        whole = computation.finish()
+        assert sorted(whole.problems) == [1, 2]
+        assert np.isfinite(early[:2]).all()
+        assert np.isnan(early[2]).all()
+        assert computation.sequences.tobytes() == early.tobytes()
+        assert np.isnan(whole.sequences[1:]).all()
+        assert np.isnan(whole.rows[1:]).all()
+        assert whole.sequences[0].tobytes() == early[0].tobytes()
 
 
 def training_equals_live(series: BarSeries, every: int = 1) -> list[int]:

@@ -10,7 +10,9 @@ from tests.artefacts import make_artefact
 from tests.e2e.harness import wait_until
 from tests.e2e.releasing import Vps, environ, vps
 
-from quantum_trader.models.artefact import load_artefact
+from quantum_trader.cli import rollback
+from quantum_trader.core.errors import ReleaseError
+from quantum_trader.models.artefact import Artefact, load_artefact
 from quantum_trader.release.ledger import append_entries, voting
 from quantum_trader.release.ledger_entries import Grant, New
 
@@ -140,6 +142,83 @@ def test_a_fast_rollback_whose_restart_fails_has_revoked_all_the_same(tmp_path: 
         wait_until(lambda: says(own, f"{old.digest} shadow"))
 
 
+def voter(host: Vps, seed: int, tmp_path: Path) -> tuple[Artefact, Artefact]:
+    """A baseline with a grant, and another artefact that was deployed over it and votes now."""
+    old, new = (load_artefact(make_artefact(tmp_path, "patchtst", one)) for one in (seed, seed + 1))
+    for artefact in (old, new):
+        assert quantum(host, "deploy", "patchtst", str(artefact.folder), "--shadow", *NO_GIT).returncode == 0
+        grant(host, artefact.digest)
+    text = host.env.read_text()
+    host.env.write_text(text.replace("PATCHTST_SHADOW_ONLY=true", "PATCHTST_SHADOW_ONLY=false"))
+    subprocess.run(host.service("restart"), check=True, timeout=60)
+    wait_until(lambda: says(host, f"{new.digest} voter"))
+    return old, new
+
+
+def test_a_rollback_whose_baseline_is_past_repair_ends_in_shadow_in_the_engine_too(tmp_path: Path) -> None:
+    with vps(tmp_path / "own") as own:
+        old, new = voter(own, 86, tmp_path)
+        for folder in (own.folder / "models" / old.folder.name, own.folder / "state" / "kept" / old.digest):
+            (folder / "model.onnx").write_bytes(b"damaged")
+        failed = quantum(own, "rollback", "patchtst", "--full")
+        assert failed.returncode == 1
+        assert "patchtst is in shadow, and nothing else was changed" in failed.stderr
+        assert own.values()["PATCHTST_SHADOW_ONLY"] == "true"
+        assert own.values()["PATCHTST_MODEL_PATH"].endswith(new.folder.name)
+        assert info(own) == f"{new.digest} shadow"
+        assert new.digest not in voting(own.entries())["patchtst"]
+
+
+def test_a_rollback_that_failed_says_whether_the_model_still_votes() -> None:
+    end = {"result": "restored", "problem": "back up the env file: no space"}
+    with pytest.raises(ReleaseError, match="nothing was changed, and patchtst STILL VOTES"):
+        rollback._report(end, "patchtst", votes=True)
+    with pytest.raises(ReleaseError, match="patchtst is in shadow, and nothing else was changed"):
+        rollback._report(end, "patchtst", votes=False)
+
+
+def killed_at(host: Vps, word: str, *arguments: str) -> None:
+    """Kill a verb once it has printed a word."""
+    argv = [sys.executable, "-u", "-m", "quantum_trader.cli.main", *arguments, "--host", "vps"]
+    running = subprocess.Popen(
+        [*argv, "--hosts", str(host.hosts)],
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        env=environ(),
+    )
+    assert running.stdout is not None
+    for line in running.stdout:
+        if word in line:
+            running.kill()
+            break
+    running.communicate(timeout=60)
+
+
+def test_a_nuclear_rollback_that_was_killed_is_finished_and_not_done_twice(tmp_path: Path) -> None:
+    with vps(tmp_path / "own") as own:
+        names = [make_artefact(tmp_path, "patchtst", seed) for seed in (83, 84)]
+        for folder in names:
+            assert quantum(own, "deploy", "patchtst", str(folder), "--shadow", *NO_GIT).returncode == 0
+        # Slow enough that the next call finds it unfinished.
+        slow = f"import subprocess, time\ntime.sleep(6)\nsubprocess.run({own.service('restart')!r}, check=True)"
+        own.write_hosts(restart=[sys.executable, "-c", slow])
+        killed_at(own, "done", "rollback", "patchtst", "--nuclear")
+        again = quantum(own, "rollback", "patchtst", "--nuclear")
+        assert again.returncode == 0, again.stderr
+        assert "is this way back, and it is done" in again.stdout
+        assert own.values()["PATCHTST_MODEL_PATH"].endswith(names[0].name)
+        assert info(own) == f"{load_artefact(names[0]).digest} shadow"
+
+
+def test_what_a_dead_run_had_sent_is_swept_away(host: Vps, tmp_path: Path) -> None:
+    folder = make_artefact(tmp_path, "patchtst", 85)
+    sent = host.folder / "models" / f".{folder.name}.20260101_000000-0a1b2c3d.sent"
+    sent.mkdir()
+    assert quantum(host, "deploy", "patchtst", str(folder), "--resume").returncode == 0
+    assert not sent.exists()
+
+
 def test_a_unit_that_never_gets_ready_is_taken_back(host: Vps, tmp_path: Path) -> None:
     new = make_artefact(tmp_path, "patchtst", 78)
     before = host.env.read_bytes(), host.names(), len(host.entries())
@@ -193,20 +272,7 @@ def test_an_env_file_that_is_not_read_alike_is_refused(host: Vps, tmp_path: Path
 
 def test_a_deploy_that_is_killed_is_finished_by_the_next(host: Vps, tmp_path: Path) -> None:
     new = load_artefact(make_artefact(tmp_path, "patchtst", 81))
-    argv = ["deploy", "patchtst", str(new.folder), "--shadow", *NO_GIT, "--host", "vps", "--hosts", str(host.hosts)]
-    running = subprocess.Popen(
-        [sys.executable, "-u", "-m", "quantum_trader.cli.main", *argv],
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        env=environ(),
-    )
-    assert running.stdout is not None
-    for line in running.stdout:
-        if "done" in line:
-            running.kill()
-            break
-    running.communicate(timeout=60)
+    killed_at(host, "done", "deploy", "patchtst", str(new.folder), "--shadow", *NO_GIT)
     done = quantum(host, "deploy", "patchtst", str(new.folder), "--shadow", *NO_GIT)
     assert done.returncode == 0, done.stdout + done.stderr
     assert info(host) == f"{new.digest} shadow"

@@ -12,11 +12,18 @@ from tests.artefacts import make_artefact
 from tests.core.strategies import INTERVAL, START, random_series
 
 from quantum_trader.core.bars import WINDOW
-from quantum_trader.core.decision import Occasion, canonical
-from quantum_trader.core.features import SCHEMA, compute
+from quantum_trader.core.decision import Occasion, canonical, shadow_votes
+from quantum_trader.core.features import SCHEMA, Computation, compute
 from quantum_trader.core.policy import VotePolicy
-from quantum_trader.core.predictions import MODELS, Status
-from quantum_trader.engine.deciding import abstentions, decide_batch, feature_batch, predict
+from quantum_trader.core.predictions import MODELS, ModelOutput, Status
+from quantum_trader.engine.deciding import (
+    abstentions,
+    decide_batch,
+    feature_batch,
+    finish_batch,
+    predict,
+    with_feature_reasons,
+)
 from quantum_trader.models.artefact import load_artefact
 from quantum_trader.models.inference import BATCH_ROWS, OUTPUT, OnnxModel, input_shape
 
@@ -217,3 +224,21 @@ class TestAVoterThatCannotAnswer:
         outputs = {name: predict(model, batch) for name, model in models.items()}
         assert abstentions(0, outputs) == {}
         assert abstentions(1, outputs) == dict.fromkeys(MODELS, "refused: features: window: open is not finite")
+
+    def test_is_what_a_replay_says_of_a_shadow_that_was_shown_the_sequence_before_the_row_broke(
+        self, models: dict[str, OnnxModel]
+    ) -> None:
+        burst = windows(1)[0].copy()
+        burst[4] = 1e308
+        computation = Computation([windows(1)[0], burst])
+        model = models["patchtst"]
+        answered = ModelOutput.of(model.predict(computation.sequences), model.thresholds, model.digest)
+        assert answered.statuses == (Status.OK, Status.OK)
+        batch = finish_batch(computation)
+        corrected, replayed = with_feature_reasons(answered, batch), predict(model, batch)
+        assert shadow_votes(corrected) == shadow_votes(replayed)
+        assert corrected.statuses == (Status.OK, Status.REFUSED)
+        assert corrected.reasons == ("", "features: feature mfi_14 is not finite")
+        assert np.isnan(corrected.p_up[1])
+        assert corrected.p_up[0] == answered.p_up[0]
+        assert np.isfinite(answered.p_up).all()

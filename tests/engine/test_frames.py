@@ -10,7 +10,9 @@ from hypothesis import strategies as st
 
 from quantum_trader.engine.frames import (
     ERROR_CHARACTERS,
+    Reader,
     TooLargeError,
+    framed,
     one_line,
     receive,
     reply_limit,
@@ -77,3 +79,38 @@ def test_what_a_shadow_says_is_one_short_printable_line(text: str) -> None:
     line = one_line(text)
     assert len(line) <= ERROR_CHARACTERS
     assert line.isprintable()
+
+
+@given(
+    bodies=st.lists(st.binary(max_size=300), min_size=1, max_size=4), cuts=st.lists(st.integers(1, 200), max_size=30)
+)
+def test_a_reader_gives_each_frame_once_it_is_whole_and_takes_nothing_behind_it(
+    bodies: list[bytes], cuts: list[int]
+) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        ours.setblocking(False)
+        rest = b"".join(map(framed, bodies))
+        read, reader = [], Reader(300)
+        while len(read) < len(bodies):
+            body = reader.read(ours)
+            if body is not None:
+                read.append(body)
+                reader = Reader(300)
+                continue
+            assert rest
+            cut = cuts.pop() if cuts else len(rest)
+            theirs.sendall(rest[:cut])
+            rest = rest[cut:]
+        assert read == bodies
+
+
+def test_a_reader_refuses_a_frame_over_its_limit_and_says_when_the_peer_is_gone(pair: Pair) -> None:
+    pair[0].setblocking(False)
+    pair[1].sendall((301).to_bytes(4, "big") + b"x")
+    with pytest.raises(TooLargeError, match="a frame of 301 bytes, the limit is 300"):
+        Reader(300).read(pair[0])
+    pair[1].close()
+    reader = Reader(300)
+    with pytest.raises(EOFError):
+        reader.read(pair[0])

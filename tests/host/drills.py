@@ -1,143 +1,117 @@
-"""Deployments with a fault each, on the test host: after every one it is wholly old or wholly new.
+"""Drills on the test host: the verbs as an operator calls them, one fault each, the way back timed.
 
-    python -m tests.host.drills COUNT [SEED]
+    python -m tests.host.drills COUNT [--seed N] [--json FILE] [--first N] [--kind KIND] [--way WAY] [--phase PHASE]
 
-Each drill deploys a shadow, injects one fault at a random moment, checks env file, artefact, drafts, engine and ledger,
-and goes back where the deployment went through. Prints how each kind ended and the times of the ways back.
+Each drill deploys a shadow with `quantum deploy`, gives it a vote in half of them, and goes back with `quantum
+rollback`. One fault strikes at a random moment of one of the two. Then the next run finishes or undoes it, and the host
+is wholly old or wholly new: env file, artefacts by digest, no draft, the engine active and on the named artefact, the
+ledger unbroken, and no rollback has given anybody influence.
+
+What is drawn comes from the seed and the drill's number alone: `--first 17` with a count of 1 repeats drill 17,
+and of `--kind`, `--way` and `--phase` only the drills that fit are run.
 """
 
-import subprocess
+import argparse
+import itertools
+import json
+import signal
 import sys
 import tempfile
-import time
-from collections import Counter
-from collections.abc import Callable
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict
 from pathlib import Path
+from types import FrameType
+from typing import Any
 
 import numpy as np
-from tests.host.deployment import Deployment
-from tests.host.guest import ENGINE, ENV_FILE, Guest, booted, script, why_not
+from tests.host.drill import Drill, Failed
+from tests.host.faults import KINDS, PHASES, Fault, draw
+from tests.host.ground import Ground
+from tests.host.guest import booted, why_not
+from tests.host.measures import WAYS, Record, tables
 
-FILLER = "/etc/quantum/filler"
-
-Fault = Callable[[Guest, Deployment, float], None]
-
-
-def nothing(guest: Guest, deployment: Deployment, delay_s: float) -> None:
-    """A deployment as it should be."""
+Drawn = tuple[str, bool, Fault]
 
 
-def cut(guest: Guest, deployment: Deployment, delay_s: float) -> None:
-    """The network is gone for two seconds, right in it."""
-    time.sleep(delay_s)
-    script("cut", "2")
+def drawn(seed: int, number: int) -> Drawn:
+    """Way back, whether the model has a vote by then, and the fault; every way and kind comes up equally often."""
+    ways = np.random.default_rng([seed, 1, number // len(WAYS)]).permutation(WAYS)
+    kinds = np.random.default_rng([seed, 2, number // len(KINDS)]).permutation(KINDS)
+    draws = np.random.default_rng([seed, 3, number])
+    way, kind = str(ways[number % len(WAYS)]), str(kinds[number % len(KINDS)])
+    return way, bool(draws.integers(2)), draw(draws, kind, way)
 
 
-def lose(guest: Guest, deployment: Deployment, delay_s: float) -> None:
-    """The near side is gone for good: every connection of it is killed on the host."""
-    time.sleep(delay_s)
-    script("ssh", "pkill", "-KILL", "-f", "sshd: root", check=False)
-
-
-def kill_agent(guest: Guest, deployment: Deployment, delay_s: float) -> None:
-    """The far side is killed."""
-    time.sleep(delay_s)
-    script("ssh", "pkill", "-KILL", "-f", f"agent.py.run.*{deployment.name}", check=False)
-
-
-def kill_engine(guest: Guest, deployment: Deployment, delay_s: float) -> None:
-    """The engine is killed while it is being replaced."""
-    time.sleep(delay_s)
-    script("ssh", "systemctl", "kill", "-s", "KILL", ENGINE, check=False)
-
-
-KINDS: dict[str, Fault] = {
-    "no fault": nothing,
-    "connection cut": cut,
-    "connection killed": lose,
-    "agent killed": kill_agent,
-    "engine killed": kill_engine,
-    "disk full": nothing,
-    "bad digest": nothing,
-    "never ready": nothing,
-}
-MUST_COME_BACK = ("disk full", "bad digest", "never ready")
-
-
-def drill(guest: Guest, deployment: Deployment, kind: str, seed: int, delay_s: float) -> str:
-    """One deployment with its fault; how it ended, after everything was checked."""
-    if kind == "disk full":
-        guest.run("sh", "-c", f"cat /dev/zero > {FILLER} 2>/dev/null; true")
-    deployment.deploy(seed, never_ready=kind == "never ready", damage=kind == "bad digest", wait=False)
-    KINDS[kind](guest, deployment, delay_s)
-    result = deployment.result()
-    if kind == "disk full":
-        guest.run("rm", FILLER)
-    assert result in ("done", "restored"), f"{kind}: {result}: {deployment.journal()[-1]}"
-    assert result == "restored" or kind not in MUST_COME_BACK, f"{kind}: went through"
-    settled(deployment, result)
-    guest.run("quantum", "audit", "verify", "--ledger", "/var/lib/quantum/ledger.jsonl")
-    return result
-
-
-def settled(deployment: Deployment, result: str) -> None:
-    """Wholly new or wholly old; an engine that was killed has a moment to come back."""
-    end = time.monotonic() + 30
-    while True:
-        try:
-            return deployment.assert_new() if result == "done" else deployment.assert_old()
-        except AssertionError:
-            if time.monotonic() > end:
-                raise
-            time.sleep(0.2)
-
-
-def main(count: int, seed: int) -> None:
-    """Run drills and print what came of them."""
+def main(arguments: Sequence[str]) -> int:
+    """Run them and print what came of them; 1 if one failed."""
+    parser = argparse.ArgumentParser(prog="python -m tests.host.drills", description="Drills on the test host.")
+    parser.add_argument("count", type=int)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--first", type=int, default=0, help="number of the first one")
+    parser.add_argument("--json", type=Path, help="file for every drill and every time")
+    parser.add_argument("--kind", choices=KINDS)
+    parser.add_argument("--way", choices=WAYS)
+    parser.add_argument("--phase", choices=PHASES)
+    options = parser.parse_args(arguments)
     problem = why_not()
     if problem:
         sys.exit(f"drills: {problem}")
-    draws = np.random.default_rng(seed)
-    ended: Counter[tuple[str, str]] = Counter()
-    back: list[float] = []
-    gaps: list[float] = []
-    with tempfile.TemporaryDirectory() as folder, booted(Path(folder)) as guest:
-        guest.prepare()
-        made = guest.init()
-        assert made.returncode == 0, made.stderr
-        # A disk that can be filled without filling this machine's.
-        small = "cp -a /etc/quantum /root/etc && mount -t tmpfs -o size=256k,mode=755 tmpfs /etc/quantum"
-        guest.run("sh", "-c", f"{small} && cp -a /root/etc/. /etc/quantum/")
-        deployment = Deployment(guest)
-        for number in range(count):
-            kind = list(KINDS)[int(draws.integers(len(KINDS)))]
-            result = drill(guest, deployment, kind, 1000 + number, float(draws.uniform(0, 2)))
-            ended[kind, result] += 1
-            print(f"{number + 1:4} {kind:18} {result}", flush=True)
-            if result == "done":
-                began = time.monotonic()
-                assert deployment.back() == "done"
-                back.append(time.monotonic() - began)
-                gaps += [event["ready_s"] for event in deployment.journal() if "ready_s" in event]
-                deployment.assert_old()
-            guest.run("sh", "-c", f"rm -f {ENV_FILE}.bak.*")
-        report(ended, back, gaps)
+    signal.signal(signal.SIGTERM, _interrupted)
+    print(f"{options.count} drills from number {options.first}, seed {options.seed}", flush=True)
+    records: list[Record] = []
+    fitting = _fitting(options)
+    try:
+        while len(records) < options.count:
+            _on_one_host(options, fitting, records)
+    except KeyboardInterrupt:
+        print("interrupted; the host is removed", file=sys.stderr)
+    failed = [record for record in records if record.failure]
+    if records:
+        print(f"\n{tables(records)}\n")
+    print(f"{len(records)} drills, seed {options.seed}: {len(failed)} failed")
+    return 1 if failed or len(records) < options.count else 0
 
 
-def report(ended: Counter[tuple[str, str]], back: list[float], gaps: list[float]) -> None:
-    """Print how each kind ended, and the times."""
-    print("\n| fault | went through | came back |\n|---|---|---|")
-    for kind in KINDS:
-        print(f"| {kind} | {ended[kind, 'done']} | {ended[kind, 'restored']} |")
-    for what, values in (("way back, from call to settled", back), ("of it, the engine not ready", gaps)):
-        if not values:
-            continue
-        low, high = np.percentile(values, [50, 99])
-        print(f"{what}: {len(values)} times, p50 {low:.2f} s, p99 {high:.2f} s, longest {max(values):.2f} s")
+def _fitting(options: argparse.Namespace) -> Iterator[tuple[int, Drawn]]:
+    """Drills from the first one on, without those that were not asked for."""
+    wanted = {"way": options.way, "kind": options.kind, "phase": options.phase}
+    for number in itertools.count(options.first):
+        way, votes, fault = drawn(options.seed, number)
+        found = {"way": way, "kind": fault.kind, "phase": fault.phase}
+        if all(word in (None, found[name]) for name, word in wanted.items()):
+            yield number, (way, votes, fault)
+
+
+def _on_one_host(options: argparse.Namespace, fitting: Iterator[tuple[int, Drawn]], records: list[Record]) -> None:
+    """Drills on a fresh host, until all are done or one fails: what it left behind is not gone on with."""
+    # A short name: sockets of ssh lie below it.
+    with tempfile.TemporaryDirectory(prefix="dr") as folder, booted(Path(folder)) as guest:
+        ground = Ground(guest)
+        while len(records) < options.count:
+            number, (way, votes, fault) = next(fitting)
+            record = Record(number, way, asdict(fault))
+            records.append(record)
+            try:
+                Drill(ground, record, fault, resume=number % 2 == 0, reload=number % 4 < 2).run(votes=votes)
+            except Failed as error:
+                record.failure = str(error)
+            print(record.line(), flush=True)
+            _write(options, records)
+            if record.failure:
+                return
+
+
+def _write(options: argparse.Namespace, records: Sequence[Record]) -> None:
+    if options.json is not None:
+        content: dict[str, Any] = {"seed": options.seed, "first": options.first, "count": options.count}
+        content["drills"] = [record.as_json() for record in records]
+        options.json.write_text(json.dumps(content, indent=1))
+
+
+def _interrupted(number: int, frame: FrameType | None) -> None:
+    """A polite end is Ctrl-C too: the host has to be removed."""
+    raise KeyboardInterrupt
 
 
 if __name__ == "__main__":
-    try:
-        main(int(sys.argv[1]), int(sys.argv[2]) if len(sys.argv) > 2 else 1)
-    except (IndexError, ValueError, subprocess.CalledProcessError) as error:
-        sys.exit(f"drills: {error}")
+    sys.exit(main(sys.argv[1:]))

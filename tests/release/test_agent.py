@@ -55,6 +55,16 @@ sys.exit(agent.main(sys.argv[3:]))
 """The agent, killed before the n-th call that touches the disk."""
 
 
+CRAMPED = """
+import resource, sys
+sys.path.insert(0, sys.argv[1])
+import agent
+resource.setrlimit(resource.RLIMIT_FSIZE, (4096, 4096))
+sys.exit(agent.main(sys.argv[2:]))
+"""
+"""The agent where no file may be larger than 4 KiB."""
+
+
 def names(folder: Path) -> list[str]:
     return sorted(path.name for path in folder.iterdir())
 
@@ -208,6 +218,42 @@ def test_a_failure_brings_the_old_state_back_and_says_so(box: Box, what: str) ->
     assert box.run() == "restored"
     assert sentence in box.problem()
     box.assert_old()
+
+
+def test_a_step_may_be_undone_where_only_another_one_was_begun(box: Box) -> None:
+    shadow = plan_env(OLD, {"P_SHADOW": "back"}, "env")
+    backup = str(box.folder / "engine.env.bak.20260101_000000")
+    back = {"from": backup, "parts": shadow.parts, "sha256": sha256(shadow.after)}
+    flawed = {"files": {"model.onnx": entry(b"other")}}
+    box.plan(artefact=flawed, env={"undo": back, "undo_from": 0}, restart={"undo_from": 0})
+    assert box.run() == "restored"
+    assert box.env.read_bytes() == (box.folder / "running").read_bytes() == shadow.after
+    assert sorted(p.name for p in box.folder.iterdir() if p.name.startswith((".", "engine"))) == ["engine.env"]
+
+
+def test_what_was_removed_is_there_again_before_the_old_state_is_started(box: Box) -> None:
+    (box.models / "p_v0").mkdir()
+    look = (
+        f"import os, sys; open({str(box.folder / 'seen')!r}, 'a').write(str('p_v0' in os.listdir({str(box.models)!r})))"
+    )
+    box.plan(
+        restart={"argv": [sys.executable, "-c", look], "probes": []},
+        backup={"kind": "remove", "target": str(box.models / "p_v0")},
+        ledger={"argv": ["false"]},
+        env={"undo": {"from": str(box.env), "parts": [[0, 1_000_000]], "sha256": sha256(OLD)}},
+    )
+    assert box.run() == "restored"
+    assert (box.folder / "seen").read_text() == "FalseTrue"
+    assert (box.env.read_bytes(), names(box.models)) == (OLD, ["p_v0"])
+
+
+def test_without_space_for_its_journal_it_is_not_even_begun(box: Box) -> None:
+    box.plan()
+    argv = [sys.executable, "-c", CRAMPED, str(AGENT.parent), "start", str(box.state), NAME]
+    started = subprocess.run(argv, capture_output=True, text=True, timeout=60, check=False)
+    assert started.returncode == 1
+    assert started.stderr.startswith("agent: ")
+    assert names(box.state / "transactions" / NAME) == ["plan.json"]
 
 
 def test_an_artefact_that_is_there_already_is_not_placed_again_and_not_taken_away(box: Box) -> None:

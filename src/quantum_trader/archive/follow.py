@@ -5,7 +5,7 @@
   follows then reads the window from its start (`stale`), and gets what a judgement from scratch would give.
 """
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import Final
 
 import numpy as np
@@ -39,6 +39,7 @@ class Follower:
         *,
         version: int | None = None,
         symbols: Sequence[str] = (),
+        departures: Callable[[pa.Table], tuple[str, ...] | None] = lambda _: (),
     ) -> None:
         """A window without a past.
 
@@ -49,6 +50,8 @@ class Follower:
             policy: Thresholds.
             version: Of the model in its lineage; None where it is not known.
             symbols: Those that are known to decide; those of the first cycle are found.
+            departures: What decisions say that is not as it was registered, a sentence each; None where they do not
+                tell yet. Asked at every cycle's end until it knows, with the first bar's decisions and the latest.
         """
         self.model: Final = model
         self.symbols: set[str] = set(symbols)
@@ -63,6 +66,9 @@ class Follower:
         self._done = 0
         self._chains: Final = ChainCheck()
         self._faults: tuple[str, ...] = ()
+        self._departures = departures
+        self._departed: tuple[str, ...] | None = None
+        self._opening: list[pa.Table] = []
 
     @property
     def bar_ms(self) -> int:
@@ -107,6 +113,8 @@ class Follower:
             self._trial = Trial(len(join.symbols), join.electorate, self._policy)
         self._trial.extend(portion.sample, portion.panel)
         self._faults += portion.faults
+        if self._departed is None:
+            self._departed = self._departures(pa.concat_tables([*self._opening, table]))
         self._done = end
         self._forget(join, table)
         return judge_trial(
@@ -115,7 +123,7 @@ class Follower:
             symbols=join.symbols,
             voters=[DISPLAY_NAMES[name] for name in join.voters],
             bar_ms=self._bar_ms,
-            faults=self._faults,
+            faults=(*self._faults, *(self._departed or ())),
         )
 
     def _table(self) -> pa.Table | None:
@@ -135,6 +143,7 @@ class Follower:
             if int(opens.max()) < first + (CYCLE - 1) * self._bar_ms:
                 return False
             self._join = Join(self.model, sorted(self.symbols), first, self._bar_ms, self._weight)
+            self._opening = [table.filter(pa.array(np.asarray(opens == opens.min())))]
             self._keep(table, first)
         return True
 

@@ -11,7 +11,6 @@
 
 import base64
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -21,6 +20,7 @@ from typing import Any, Protocol
 from quantum_trader.archive.daily import ArchiveError, DailyArchive, archivable
 from quantum_trader.archive.gather import Entry, Gathering
 from quantum_trader.core.errors import BusError, format_ms
+from quantum_trader.stopping import Stop
 
 log = logging.getLogger(__name__)
 
@@ -86,7 +86,7 @@ class KeeperConfig:
 class Keeper:
     """Moves decisions from a stream into an archive folder."""
 
-    def __init__(self, source: Source, archive: DailyArchive, config: KeeperConfig, stop: threading.Event) -> None:
+    def __init__(self, source: Source, archive: DailyArchive, config: KeeperConfig, stop: Stop) -> None:
         self._source, self._archive, self._config, self._stop = source, archive, config, stop
         self._waiting = Gathering(config.every_s, config.rows)
         self._aside: list[Entry] = []

@@ -51,19 +51,18 @@ class Session:
             redis.ResponseError: the first refusal among the replies, after all of them were read.
             redis.RedisError: if the connection was lost; whether the commands were carried out is then unknown.
         """
-        if self._owed:
-            # Whoever asked ahead has no use for the answer any more.
-            with contextlib.suppress(redis.ResponseError):
-                self.answers()
         self.ask(*commands)
         return self.answers(wait_s)
 
     def ask(self, *commands: Command) -> None:
-        """Send commands and return; `answers` reads what they gave. Any other call in between reads it, unused.
+        """Send commands and return; `answers` reads what they gave. Whatever is sent in between reads it, unused.
 
         Raises:
             redis.RedisError: if the connection was lost.
         """
+        if self._owed:
+            with contextlib.suppress(redis.ResponseError):
+                self.answers()
         try:
             connection = self._held()
             connection.send_packed_command(connection.pack_commands(commands))

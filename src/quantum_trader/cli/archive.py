@@ -2,7 +2,6 @@
 
 import logging
 import signal
-import threading
 from pathlib import Path
 from typing import Annotated
 
@@ -36,13 +35,14 @@ def archive(
     from quantum_trader.bootstrap import configure_logging, wire_decision_tail
     from quantum_trader.core.errors import QuantumError
     from quantum_trader.settings import load_settings
+    from quantum_trader.stopping import Stop
 
     settings = load_settings(config, env_file)
     configure_logging(settings.log_format)
     log = logging.getLogger("quantum_trader.archive")
     # The keeper says once that the server is away; the bus would say it at every try.
     logging.getLogger("quantum_trader.bus.session").setLevel(logging.WARNING)
-    stop, interrupted = threading.Event(), threading.Event()
+    stop, interrupted = Stop(), Stop()
 
     def end(number: int, _: object) -> None:
         stop.set()

@@ -37,11 +37,12 @@ WORDS = {
 
 _SLOW = {"late: grace", "late: breaker"}
 _DOWN = {"missing: starting", "missing: stopped"}
+_HUNG = {"late: breaker", "late: hung", "missing: hung", *_DOWN}
 
 ANSWERS: dict[Fault, tuple[set[str], set[str]]] = {
     Fault.HEALTHY: ({"ok"}, _SLOW),
     Fault.SLEEPING: ({"late: grace"}, {"late: breaker"}),
-    Fault.HUNG: ({"late: grace"}, {"late: breaker", "late: hung", "missing: hung", *_DOWN}),
+    Fault.HUNG: ({"late: grace"}, _HUNG),
     Fault.CRASH_ON_7TH: ({"ok", "missing: stopped"}, {"failed: crashed", *_SLOW, *_DOWN}),
     Fault.CRASH_ON_EVERY: ({"missing: stopped"}, {"failed: crashed", *_SLOW, *_DOWN}),
     Fault.MEMORY: ({"missing: stopped"}, {"failed: crashed", "missing: starting", *_SLOW}),
@@ -50,7 +51,7 @@ ANSWERS: dict[Fault, tuple[set[str], set[str]]] = {
     Fault.OUTPUT_10MB: ({"missing: stopped"}, {"refused: too-large", *_SLOW, *_DOWN}),
     Fault.WRONG_SHAPE: ({"refused: shape"}, _SLOW),
     Fault.MUTATING: ({"refused: input"}, _SLOW),
-    Fault.STDOUT: ({"late: grace"}, {"late: breaker"}),
+    Fault.STDOUT: ({"late: grace"}, _HUNG),
     Fault.EXIT_IN_IMPORT: ({"missing: stopped"}, {"missing: starting"}),
 }
 """For each fault the answers that must occur, and those that may. The late ones may where a machine is slow."""

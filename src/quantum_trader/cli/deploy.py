@@ -99,6 +99,7 @@ class _Deployment:
         """Finish what was interrupted."""
         self._rollout.install()
         found = self._rollout.finish_interrupted()
+        self._rollout.sweep()
         if found is None:
             self.say(f"{self._host.name}: no transaction is unfinished")
         else:

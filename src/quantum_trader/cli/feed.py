@@ -3,7 +3,6 @@
 import asyncio
 import contextlib
 import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
 
@@ -93,8 +92,9 @@ def server(
     from rich.console import Console
 
     from quantum_trader.bus.embedded import EmbeddedServer
+    from quantum_trader.stopping import Stop
 
-    done = threading.Event()
+    done = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: done.set())
     with EmbeddedServer(data_dir, port=port or None) as running:

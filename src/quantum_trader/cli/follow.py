@@ -2,13 +2,13 @@
 
 import json
 import signal
-import threading
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import typer
 
 if TYPE_CHECKING:
+    import pyarrow as pa
     from rich.console import Console
 
     from quantum_trader.archive.follow import Follower
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from quantum_trader.gates.verdict import Verdict
     from quantum_trader.gates.whole_policy import Policy
     from quantum_trader.settings import Settings
+    from quantum_trader.stopping import Stop
 
 POLL_S = 1.0
 """Between two looks at a stream in which nothing was new."""
@@ -38,8 +39,9 @@ def follow_stream(
     from quantum_trader.bootstrap import wire_cursor
     from quantum_trader.cli.screen import table_console
     from quantum_trader.gates.verdict import VerdictState
+    from quantum_trader.stopping import Stop
 
-    stop = threading.Event()
+    stop = Stop()
     for number in (signal.SIGTERM, signal.SIGINT):
         signal.signal(number, lambda *_: stop.set())
     console, last = table_console(), None
@@ -80,7 +82,7 @@ def _begin(
     models: Path | None,
     version: int | None,
     former: "Follower | None",
-    stop: threading.Event,
+    stop: "Stop",
 ) -> "Follower | None":
     """A follower that has read everything there is, as soon as there is a decision; None if it was stopped before."""
     from quantum_trader.archive.codes import codes
@@ -105,10 +107,37 @@ def _begin(
         *(name, interval_ms(settings.timeframe), weight, policy),
         version=number,
         symbols=sorted(former.symbols) if former else (),
+        departures=_Departures(settings, name, policy, quiet=former is not None),
     )
     follower.add(table, cursor.bars(settings.timeframe))
     drain(cursor, follower, settings.timeframe)
     return follower
+
+
+class _Departures:
+    """What decisions say that is not as it was registered; says once whether anything was.
+
+    Args:
+        settings: With the ledger's place.
+        model: Short name.
+        policy: That judges.
+        quiet: Whether it was said before.
+    """
+
+    def __init__(self, settings: "Settings", model: str, policy: "Policy", *, quiet: bool) -> None:
+        self._settings, self._model, self._policy, self._quiet = settings, model, policy, quiet
+
+    def __call__(self, table: "pa.Table") -> tuple[str, ...] | None:
+        from quantum_trader.archive.codes import codes
+        from quantum_trader.cli.registered import departures
+
+        digests = [text for text in codes(table, f"{self._model}.artefact")[0] if text]
+        if not digests:
+            return None
+        faults, notes = departures(self._settings, table, self._model, digests[0], self._policy)
+        if not self._quiet:
+            typer.echo(" ".join(notes), err=True)
+        return faults
 
 
 def _line(console: "Console", follower: "Follower", verdict: "Verdict", as_json: bool) -> None:

@@ -10,6 +10,7 @@ import typer
 from rich.console import Console
 
 from quantum_trader import __version__
+from quantum_trader.cli.extras import hint
 from quantum_trader.cli.finish import Finish
 from quantum_trader.core.errors import QuantumError
 
@@ -120,6 +121,12 @@ def main() -> None:
         build(requested)(prog_name="quantum")
     except QuantumError as error:
         _say(str(error))
+        sys.exit(EXIT_ERROR)
+    except ModuleNotFoundError as error:
+        missing = hint(error)
+        if missing is None:
+            raise
+        _say(missing)
         sys.exit(EXIT_ERROR)
     except Finish as finish:
         sys.exit(finish.code)

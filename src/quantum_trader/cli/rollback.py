@@ -58,19 +58,29 @@ def rollback(
         rollout = Rollout(place, settings, say)
         if not dry_run:
             rollout.install()
-            rollout.finish_interrupted()
+            found = rollout.finish_interrupted()
+            if found is not None and _is_this(found, ways[0], model):
+                # Once more would go one deployment further back than was asked for.
+                say(f"transaction {found['id']} is this way back, and it is done")
+                return
         planned = _plan(ways[0], model, place, settings, rollout.transactions()[1], reason)
         show_plan(planned, settings.env_file, say)
         if dry_run:
             return
         rollout.submit(planned.plan)
         end = rollout.follow(planned.plan["id"])
+        votes = end["result"] == "restored" and _votes(place, settings, model)
     finally:
         place.close()
-    _report(end, model)
+    _report(end, model, votes=votes)
     after = planned.after
     stands = f"{after.role} {after.artefact[:16]}".rstrip()
     say(f"{model} stands as {stands} on {place.name}; the engine is ready and says so")
+
+
+def _is_this(found: dict[str, Any], way: str, model: str) -> bool:
+    """Whether what was finished first is the very rollback that was asked for, and went through."""
+    return (found["kind"], found["model"], found["result"]) == (f"rollback-{way}", model, "done")
 
 
 def _plan(
@@ -106,7 +116,14 @@ def _order(host: "Host", reason: str) -> "Order":
     return Order(new_transaction(now_utc()), getpass.getuser(), reason, {"host": host.name})
 
 
-def _report(end: dict[str, Any], model: str) -> None:
+def _votes(host: "Host", settings: "HostSettings", model: str) -> bool:
+    """Whether a model votes by env file and ledger: where the very first step failed, nothing was taken from it."""
+    from quantum_trader.release.snapshot import take_snapshot
+
+    return take_snapshot(host, settings).state_of(model).role == "voter"
+
+
+def _report(end: dict[str, Any], model: str, *, votes: bool) -> None:
     """A way back that failed has ended in shadow: another sentence than for a deployment.
 
     Raises:
@@ -114,6 +131,8 @@ def _report(end: dict[str, Any], model: str) -> None:
     """
     from quantum_trader.core.errors import ReleaseError
 
+    if votes:
+        raise ReleaseError(f"{end['problem']}; nothing was changed, and {model} STILL VOTES")
     if end["result"] == "restored":
         raise ReleaseError(f"{end['problem']}; {model} is in shadow, and nothing else was changed")
     if end["result"] == "stuck":

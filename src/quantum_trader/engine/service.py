@@ -11,7 +11,6 @@
 """
 
 import logging
-import threading
 import time
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
@@ -41,6 +40,7 @@ from quantum_trader.engine.oversight import Committed, Oversight, Timing
 from quantum_trader.engine.pulse import Pulse
 from quantum_trader.engine.stage import Stage
 from quantum_trader.engine.steady_clock import SteadyClock
+from quantum_trader.stopping import Stop
 
 log = logging.getLogger(__name__)
 
@@ -107,7 +107,7 @@ class Service:
         self._vote_policy, self._intent_policy = policies
         self._clock = clock
         self._pulse, self._oversight = onlookers
-        self._stop = threading.Event()
+        self._stop = Stop()
         self._finish_by = 0.0
         self._intake = Intake(config.symbols, config.timeframe, config.linger_ms, clock.now_ms)
         self._shadow_lines = RateLimit()

@@ -91,8 +91,14 @@ class Journal:
         sync_folder(self.path.parent)
 
     def reserve(self) -> None:
-        """Hold space back for the end of the story."""
-        write_synced(self._reserve, b"\0" * RESERVE_BYTES, 0o600)
+        """Hold space back for the end of the story; what is held already is not given away and asked for again."""
+        if self._reserve.exists():
+            return
+        try:
+            write_synced(self._reserve, b"\0" * RESERVE_BYTES, 0o600)
+        except OSError:
+            self._reserve.unlink(missing_ok=True)
+            raise
 
     def release(self) -> None:
         """Give the space back."""
@@ -583,9 +589,12 @@ class Transaction:
         return None
 
     def _back(self, problem: str) -> str:
-        """Undo what was begun: the env file first, then the unit, then the rest, newest first."""
-        begun = [n for n in reversed(range(len(self.steps))) if self.journal.has("start", n)]
-        first = [n for n in begun if isinstance(self.steps[n], Env)]
+        """Undo what was begun: the env file first, then the unit, then the rest, newest first.
+
+        What was removed comes back before the unit is restarted: the old env file names it.
+        """
+        begun = [n for n in reversed(range(len(self.steps))) if self._counts(n)]
+        first = [n for kind in (Env, Remove) for n in begun if isinstance(self.steps[n], kind)]
         then = [n for n in begun if isinstance(self.steps[n], Restart)]
         failed = ""
         for number in (*first, *then, *(n for n in begun if n not in (*first, *then))):
@@ -601,6 +610,11 @@ class Transaction:
                 continue
             self.journal.add("undone", step=number, name=self._name(number))
         return self.finish("stuck" if failed else "restored", problem + failed)
+
+    def _counts(self, number: int) -> bool:
+        """Whether a step is undone: it was begun, or one was that leads it to its way back in any case."""
+        lead = self.plan["steps"][number].get("undo_from")
+        return self.journal.has("start", number) or (lead is not None and self.journal.has("start", lead))
 
     def finish(self, result: str, problem: str = "") -> str:
         """Tidy up and write the last line: done, restored, refused, or stuck where the way back failed too."""
@@ -687,7 +701,13 @@ def run(state: Path, name: str) -> int:
 
 
 def start(state: Path, name: str) -> int:
-    """Run a transaction in a process that outlives this one: under systemd, which restarts it if it is killed."""
+    """Run a transaction in a process that outlives this one: under systemd, which restarts it if it is killed.
+
+    Without space for its journal it is not begun at all, and whoever starts it is told so.
+    """
+    journal = Journal(state / "transactions" / name)
+    if not journal.events:
+        journal.reserve()
     argv = [sys.executable, "-I", str(Path(__file__).resolve()), "run", str(state), name]
     if SYSTEMD.is_dir() and os.geteuid() == 0:
         unit = f"quantum-agent-{name}-{os.getpid()}"

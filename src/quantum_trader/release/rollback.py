@@ -211,12 +211,16 @@ def _two_halves(
     if source is not None:
         flip["from"] = str(source)
     values = read_values(env.after, str(settings.env_file))
+    restart = restart_step(settings, values, expected(model, after))
+    if before.role == "voter":
+        # Whatever fails once the ledger was begun: flag and engine are led to shadow too, or it would go on voting.
+        flip["undo_from"] = restart["undo_from"] = 1
     steps = [
         backup_step(settings, env.before, order),
         ledger_step(settings, order, first),
         *artefacts,
         flip,
-        restart_step(settings, values, expected(model, after)),
+        restart,
         *last,
         ledger_step(
             settings,

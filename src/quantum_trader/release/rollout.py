@@ -75,7 +75,7 @@ class Rollout:
         free = min(host.free_bytes(models), host.free_bytes(self._settings.state))
         if free < 3 * artefact.size + SPARE_BYTES:
             raise HostError(f"host {host.name}: {free:,} bytes free; {3 * artefact.size + SPARE_BYTES:,} are needed")
-        self._sweep(artefact)
+        self.sweep()
         target = staged(self._settings, artefact, transaction)
         host.run(["mkdir", "-m", "700", str(target)])
         for name in artefact.files:
@@ -155,10 +155,10 @@ class Rollout:
                 found = {**one, **self.follow(one["id"])}
         return found
 
-    def _sweep(self, artefact: Held) -> None:
-        """What was sent by a run that died before it gave the agent a plan."""
+    def sweep(self) -> None:
+        """Remove what was sent by a run that died before it gave the agent a plan."""
         for name in self._host.names(self._settings.models):
-            if name.startswith(f".{artefact.folder.name}.") and name.endswith(".sent"):
+            if name.startswith(".") and name.endswith(".sent"):
                 self._host.run(["rm", "-rf", "--", str(self._settings.models / name)])
 
     def _events(self, transaction: str, seen: int) -> list[dict[str, Any]]:
