@@ -49,7 +49,7 @@ test: $(READY) lint types imports ## Everything: lint, types, import contracts, 
 	@$(BIN)/pytest -n 2
 
 test-host: $(READY) ## The whole story on a real Debian host that is built and booted here (root; see docs/how-to/set-up-a-host.md)
-	@$(BIN)/pytest -s -q tests/host
+	@STORY_FILE=dist/story.md $(BIN)/pytest -s -q tests/host
 
 drills: $(READY) ## Deploy and roll back on the test host with a fault each, every way back timed (DRILLS=100 SEED=1 JSON=file)
 	@$(BIN)/python -m tests.host.drills $(or $(DRILLS),100) --seed $(or $(SEED),1) $(if $(JSON),--json $(JSON))

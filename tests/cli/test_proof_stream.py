@@ -3,6 +3,8 @@
 import json
 import os
 import subprocess
+import threading
+import time
 from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
@@ -191,6 +193,19 @@ def test_no_event_is_no_proof(server: EmbeddedServer, deployment: Deployment) ->
     wrong = prove(server, deployment, "--since", "yesterday")
     assert (wrong.returncode, wrong.stdout) == (1, "")
     assert "time 'yesterday': expected ISO 8601" in wrong.stderr
+
+
+def test_an_intent_is_waited_for_as_long_as_was_said(server: EmbeddedServer, deployment: Deployment) -> None:
+    began = time.monotonic()
+    assert prove(server, deployment, "--json", "--wait-s", "1").returncode == 1
+    assert time.monotonic() - began >= 1
+    late = threading.Timer(1.0, publish, (server.url, deployment.records(12)))
+    late.start()
+    began = time.monotonic()
+    done = prove(server, deployment, "--json", "--wait-s", "60")
+    late.join()
+    assert failed(done) == {}
+    assert 0.9 < time.monotonic() - began < 30
 
 
 def test_without_a_shadow_there_is_nothing_to_prove(server: EmbeddedServer, tmp_path: Path) -> None:

@@ -18,7 +18,7 @@ from quantum_trader.release.ledger_entries import Grant, New
 
 pytestmark = pytest.mark.slow
 
-NO_GIT = ["--no-git", "a test"]
+NO_GIT = ["--no-git", "a test", "--stream-proof-s", "0"]
 
 
 @pytest.fixture(scope="module")

@@ -1,4 +1,4 @@
-"""The whole story on a real host: bare Debian to deciding engine, faults of the night, deployments and ways back.
+"""The whole story on a real host: bare Debian to deciding engine, faults of the night, a release by the real commands.
 
 One test in stages, since each stage needs the one before; the times are printed at the end.
 """
@@ -11,8 +11,9 @@ import time
 from pathlib import Path
 
 import pytest
-from tests.host.deployment import Deployment
 from tests.host.guest import ENGINE, ENV_FILE, NAME, SCRIPT, Guest, booted, script, why_not
+from tests.host.releases import release_story
+from tests.host.transcript import Transcript
 
 UNITS = (ENGINE, "quantum-redis.service", "quantum-archive.service")
 BARS = 530
@@ -26,6 +27,9 @@ pytestmark = [
 
 
 def test_story(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    transcript = Transcript(
+        Path(os.environ.get("STORY_FILE") or tmp_path / "story.md"), [(f"{tmp_path}/", ""), (NAME, "vps")]
+    )
     with booted(tmp_path) as guest:
         guest.prepare()
         stage_init(guest)
@@ -35,9 +39,11 @@ def test_story(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
         stage_control_group(guest)
         stage_watchdog(guest)
         stage_cut_log(guest)
-        stage_deployments(guest)
+        transcript.secrets.append(secret(guest))
+        release_story(guest, transcript)
         stage_reboot(guest)
         assert "no permissions" not in guest.run("journalctl", "--no-pager", "-o", "cat")
+        transcript.table(guest.times)
         with capsys.disabled():
             print("\n" + "\n".join(f"{seconds:7.1f} s  {what}" for what, seconds in guest.times))
 
@@ -111,9 +117,8 @@ def stage_units(guest: Guest) -> None:
 def stage_decides_in_its_unit(guest: Guest) -> None:
     """Real bars through the hardened unit: every bar decided, the shadow beside it, every decision archived."""
     guest.run("quantum", "simulate-data", "--bars", str(BARS), "--out", "/root/bars.parquet")
-    feed(guest)
-    wait_for_decisions(guest, 1)
-    with guest.timed(f"{BARS} bars of {SYMBOLS} symbols decided"):
+    with guest.timed(f"{BARS} bars of {SYMBOLS} symbols fed and decided"):
+        feed(guest)
         wait_for_decisions(guest, (BARS - 511) * SYMBOLS)
     accounting = guest.status()["accounting"]
     assert all(model["adds_up"] for model in accounting["models"])
@@ -176,20 +181,6 @@ def stage_cut_log(guest: Guest) -> None:
     assert "what is behind the last whole one is taken off" in guest.journal("quantum-redis.service")
     assert guest.status()["accounting"]["decisions"] == before
     assert guest.run("grep", "-c", "quantum:cut:off", log, check=False) == "0"
-
-
-def stage_deployments(guest: Guest) -> None:
-    """A shadow is replaced, and each way back is gone, on the host's own and checked by bytes."""
-    deployment = Deployment(guest)
-    with guest.timed("deploy a shadow: backup, artefact, flip, restart, ready"):
-        assert deployment.deploy(seed=100) == "done"
-    deployment.assert_new()
-    with guest.timed("roll back to the backup, byte for byte (nuclear)"):
-        assert deployment.back() == "done"
-    deployment.assert_old()
-    with guest.timed("a deployment whose engine never gets ready comes back by itself"):
-        assert deployment.deploy(seed=101, never_ready=True) == "restored"
-    deployment.assert_old()
 
 
 def stage_reboot(guest: Guest) -> None:

@@ -6,6 +6,8 @@ from typing import TYPE_CHECKING, Annotated, Any
 
 import typer
 
+from quantum_trader.cli.deploy_proof import DEFAULT_WAIT_S, prove_there
+
 if TYPE_CHECKING:
     from rich.console import Console
 
@@ -33,6 +35,10 @@ def deploy(
     branch: Annotated[str, typer.Option(help="Its branch.")] = "main",
     no_git: Annotated[str, typer.Option("--no-git", metavar="REASON", help="Skip git; stands in the ledger.")] = "",
     reason: Annotated[str, typer.Option(help="Why; stands in the ledger.")] = "deployed in shadow",
+    stream_proof_s: Annotated[
+        float,
+        typer.Option("--stream-proof-s", min=0, max=86_400, help="Wait so long for an intent to prove; 0: do not."),
+    ] = DEFAULT_WAIT_S,
 ) -> None:
     """Bring an artefact to a host as a shadow; whatever fails, the host is then as it was.
 
@@ -40,7 +46,11 @@ def deploy(
     The change, the restart and the way back run on the host and go on where the connection breaks: run the same
     command again, or with --resume, to see how it ended.
 
-    Exit codes: 0 deployed, 1 anything else; the host is then in its old state, or the message says what is not.
+    Once it is deployed, the first intents are waited for and proven as `quantum proof stream` does, on the host. None
+    in that time, or Ctrl-C, leaves the deployment standing and says what to run later.
+
+    Exit codes: 0 deployed, 1 anything else; the host is then in its old state, or the message says what is not. Where
+    the message says NOT PROVEN the deployment stands.
     """
     from rich.console import Console
 
@@ -54,7 +64,7 @@ def deploy(
         raise ReleaseError("say --shadow: a deployed model has no vote; it earns one in shadow (quantum promote)")
     settings = load_host(host, hosts)
     console = Console(highlight=False, soft_wrap=True)
-    with _Deployment(settings, console) as run:
+    with _Deployment(settings, console, stream_proof_s) as run:
         if resume:
             run.resume()
             return
@@ -68,10 +78,10 @@ def deploy(
 class _Deployment:
     """One run of the command."""
 
-    def __init__(self, settings: "HostSettings", console: "Console") -> None:
+    def __init__(self, settings: "HostSettings", console: "Console", stream_proof_s: float) -> None:
         from quantum_trader.release.rollout import Rollout
 
-        self._settings, self._console = settings, console
+        self._settings, self._console, self._stream_proof_s = settings, console, stream_proof_s
         self._host: Host = settings.connect()
         self._rollout: Rollout = Rollout(self._host, settings, self.say)
 
@@ -167,21 +177,16 @@ class _Deployment:
         self._planned = plan_deploy(self._snapshot, self._artefact, self._settings, self._order)
 
     def _say_next(self) -> None:
-        """How to prove it on the stream, and when a verdict can be expected at the cadence of the host's env file."""
+        """When a verdict can be expected at the cadence of the host's env file, and the proof on the stream."""
         from quantum_trader.cli.plan import show_plan as show_forecast
-        from quantum_trader.clock import now_utc
         from quantum_trader.gates.whole_policy import WHOLE
         from quantum_trader.settings import load_settings
 
-        since = now_utc().isoformat(timespec="seconds")
-        self.say(
-            f"C  once bars are decided, on the host: quantum proof stream --env-file {self._settings.env_file} "
-            f"--since {since}"
-        )
         environ = {name: value for name, value in self._snapshot.values.items() if name.startswith("QUANTUM_")}
         engine = load_settings((), None, environ)
         plain: dict[str, Any] = {"symbols": None, "timeframe": "", "share": 1.0, "accuracies": (), "version": None}
         show_forecast(engine, WHOLE, **plain, as_json=False)
+        prove_there(self._host, self._settings, self._stream_proof_s, self._console)
 
 
 def show_plan(planned: "Planned", env_file: PurePosixPath, say: Any) -> None:

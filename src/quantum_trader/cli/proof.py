@@ -2,18 +2,13 @@
 
 from enum import StrEnum
 from pathlib import Path
-from typing import TYPE_CHECKING, Annotated
+from typing import Annotated
 
 import typer
 
 from quantum_trader.cli.finish import Finish
 from quantum_trader.cli.proof_pack import build, record, verify
 from quantum_trader.cli.run import ConfigFiles, EnvFile
-
-if TYPE_CHECKING:
-    from rich.table import Table
-
-    from quantum_trader.release.stream_proof import StreamProof
 
 app = typer.Typer(no_args_is_help=True, help="Make and check evidence of a deployment.")
 
@@ -41,6 +36,9 @@ def stream(
     since: Annotated[
         str, typer.Option(help="Only events from this time on, ISO 8601; such as when the deployment ended.")
     ] = "",
+    wait_s: Annotated[
+        float, typer.Option("--wait-s", min=0, max=86_400, help="Wait so many seconds for an intent, if there is none.")
+    ] = 0.0,
     as_json: Annotated[bool, typer.Option("--json", help="Print everything as JSON.")] = False,
     config: ConfigFiles = [],  # noqa: B006
     env_file: EnvFile = None,
@@ -53,13 +51,15 @@ def stream(
     Exit codes: 0 everything held, 1 something did not, or any error.
     """
     from quantum_trader.cli.proof_facts import deployed
-    from quantum_trader.cli.proof_stream import moment_ms, read_events
+    from quantum_trader.cli.proof_stream import await_intent, moment_ms, read_events
     from quantum_trader.release.stream_proof import prove
     from quantum_trader.settings import load_settings
 
     settings = load_settings(config, env_file)
     wanted = deployed(settings)
-    proof = prove(*read_events(settings, count, moment_ms(since) if since else 0), wanted)
+    since_ms = moment_ms(since) if since else 0
+    await_intent(settings, since_ms, wait_s)
+    proof = prove(*read_events(settings, count, since_ms), wanted)
     if as_json:
         import json
 
@@ -72,34 +72,11 @@ def stream(
     else:
         from rich.console import Console
 
-        console = Console(highlight=False)
-        console.print(_table(proof))
-        for overhead in proof.overhead:
-            console.print(
-                f"{overhead.model}: its entry has {overhead.smallest_bytes} to {overhead.largest_bytes} bytes, at most "
-                f"{overhead.largest_percent:.1f} % of a payload; name and digest included it adds "
-                f"{overhead.with_digest_bytes}",
-                soft_wrap=True,
-            )
-        for check in proof.checks:
-            for problem in check.problems[:5]:
-                console.print(f"✗ {problem}", style="red", markup=False, soft_wrap=True)
-        console.print("PROVEN" if proof.passed else "NOT PROVEN", style="green" if proof.passed else "bold red")
+        from quantum_trader.cli.proof_screen import show_proof
+
+        show_proof(Console(highlight=False), proof)
     if not proof.passed:
         raise Finish(1)
-
-
-def _table(proof: "StreamProof") -> "Table":
-    from rich.box import SIMPLE_HEAD
-    from rich.table import Table
-
-    table = Table(box=SIMPLE_HEAD, pad_edge=False, caption=f"newest entry {proof.newest or 'none'}")
-    for name in ("Check", "Events", "Held"):
-        table.add_column(name, justify="left" if name == "Check" else "right")
-    for check in proof.checks:
-        held = "✓" if check.passed else "no event" if not check.looked_at else f"✗ {len(check.problems)}"
-        table.add_row(check.name, str(check.looked_at), held, style=None if check.passed else "red")
-    return table
 
 
 class What(StrEnum):

@@ -1,6 +1,7 @@
 """Evidence read from this machine: the streams' entries, the ledger, the models, the program."""
 
 import json
+import time
 from contextlib import closing
 from datetime import UTC, datetime
 from typing import BinaryIO
@@ -17,6 +18,9 @@ from quantum_trader.settings import Settings
 _AROUND_MS = 5_000
 """A decision and its intent are written in one transaction; its two entries may bear neighbouring milliseconds."""
 
+_LOOK_S = 0.5
+"""Between two looks for an intent."""
+
 
 def moment_ms(text: str) -> int:
     """Milliseconds of a time in ISO 8601; one without a zone is UTC.
@@ -29,6 +33,19 @@ def moment_ms(text: str) -> int:
     except ValueError as error:
         raise ConfigError(f"time {text!r}: expected ISO 8601, such as 2026-01-10T02:30:00+00:00") from error
     return int((moment if moment.tzinfo else moment.replace(tzinfo=UTC)).timestamp() * 1000)
+
+
+def await_intent(settings: Settings, since_ms: int, wait_s: float) -> None:
+    """Wait until there is an intent, but no longer than so many seconds.
+
+    Raises:
+        BusError: if the server stays away or refuses.
+    """
+    end = time.monotonic() + wait_s
+    with closing(connect(settings.redis_url)) as client, closing(RawReader(client)) as reader:
+        key = StreamNames(settings.stream_prefix).intents
+        while time.monotonic() < end and not reader.newest(key, 1, since_ms):
+            time.sleep(min(_LOOK_S, max(end - time.monotonic(), 0.0)))
 
 
 def read_events(settings: Settings, count: int, since_ms: int) -> tuple[list[RawEntry], list[RawEntry]]:
