@@ -113,9 +113,10 @@ def take_snapshot(host: Host, settings: HostSettings, instead: bytes | None = No
         found_here = _held(host, checked_path(PurePosixPath(path))) if path else None
         if found_here is not None:
             named[model] = found_here
-    names = host.names(settings.models) if host.exists(settings.models) else []
-    inside = (_held(host, settings.models / name) for name in names if NAME.fullmatch(name))
-    held = {artefact.digest: artefact for artefact in inside if artefact is not None}
+    # In one call: a rollback must not take longer the more artefacts lie there.
+    manifests = host.read_each(settings.models, MANIFEST_FILE)
+    inside = (_parsed(host, settings.models / name, raw) for name, raw in manifests.items() if NAME.fullmatch(name))
+    held = {artefact.digest: artefact for artefact in inside}
     return Snapshot(env, values, _entries(host, values), named, held)
 
 
@@ -124,7 +125,10 @@ def _held(host: Host, folder: PurePosixPath) -> Held | None:
     what = host.stat(path)
     if what is None or what.kind != "file":
         return None
-    raw = host.read(path)
+    return _parsed(host, folder, host.read(path))
+
+
+def _parsed(host: Host, folder: PurePosixPath, raw: bytes) -> Held:
     return Held.of(folder, parse(raw, f"{host.name}:{folder}"), raw)
 
 
