@@ -90,11 +90,11 @@ def _on_one_host(options: argparse.Namespace, fitting: Iterator[tuple[int, Drawn
         while len(records) < options.count:
             number, (way, votes, fault) = next(fitting)
             record = Record(number, way, asdict(fault))
-            records.append(record)
             try:
                 Drill(ground, record, fault, resume=number % 2 == 0, reload=number % 4 < 2).run(votes=votes)
             except Failed as error:
                 record.failure = str(error)
+            records.append(record)
             print(record.line(), flush=True)
             _write(options, records)
             if record.failure:

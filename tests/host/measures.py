@@ -131,9 +131,10 @@ def _times(records: Sequence[Record]) -> str:
     choices += [("struck, failed, called again", lambda r: r.disturbed and _again(r))]
     for name, chosen in choices:
         for way in ("", *WAYS):
-            runs = [r.back for r in records if chosen(r) and r.back is not None and way in (r.back.what, "")]
+            backs = [r.back for r in records if chosen(r)]
+            runs = [run for run in backs if run is not None and way in (run.what, "")]
             if runs:
-                lines.append(_row(f"{f'--{way}' if way else 'every way'}, {name}", [run for run in runs if run]))
+                lines.append(_row(f"{f'--{way}' if way else 'every way'}, {name}", runs))
     return "\n".join(lines)
 
 

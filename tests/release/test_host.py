@@ -65,6 +65,17 @@ def test_what_is_there_and_what_is_not(host: Host, tmp_path: Path) -> None:
         host.read(here / "link")
 
 
+def test_the_same_file_of_every_folder_comes_in_one_call(host: Host, tmp_path: Path) -> None:
+    here = PurePosixPath(str(tmp_path))
+    for name in ("a", "b", "empty"):
+        (tmp_path / name).mkdir()
+    (tmp_path / "a" / "m").write_bytes(bytes(range(256)))
+    (tmp_path / "b" / "m").symlink_to(tmp_path / "a" / "m")
+    (tmp_path / "file").write_text("")
+    assert host.read_each(here, "m") == {"a": bytes(range(256))}
+    assert host.read_each(here / "none", "m") == {}
+
+
 def test_an_exit_code_and_the_last_line_are_told(host: Host) -> None:
     program = "import sys; sys.exit('first\\nlast')"
     with pytest.raises(HostError, match=r"ended with 1: last$"):

@@ -123,11 +123,11 @@ def take_snapshot(
     """
     problems: list[str] = []
 
-    def tried(read: Callable[[], Found], otherwise: Found) -> Found:
+    def tried(read: Callable[[], Found], otherwise: Found, *, always: bool = False) -> Found:
         try:
             return read()
         except QuantumError as error:
-            if not lenient:
+            if not lenient and not always:
                 raise
             if isinstance(error, HostError):
                 # A host that is away is no host with damage: this raises where the connection was lost.
@@ -148,9 +148,15 @@ def take_snapshot(
         found_here = tried(partial(_held, host, path), None) if path else None
         if found_here is not None:
             named[model] = found_here
-    names: list[str] = tried(partial(_names, host, settings.models), [])
-    inside = (tried(partial(_held, host, str(settings.models / n)), None) for n in names if NAME.fullmatch(n))
-    held = {artefact.digest: artefact for artefact in inside if artefact is not None}
+    # In one call: a rollback must not take longer the more artefacts lie there.
+    manifests: dict[str, bytes] = tried(partial(host.read_each, settings.models, MANIFEST_FILE), {})
+    held = {}
+    for name, raw in manifests.items():
+        if NAME.fullmatch(name):
+            # Whatever else lies there broken stands in nobody's way.
+            artefact = tried(partial(_parsed, host, settings.models / name, raw), None, always=True)
+            if artefact is not None:
+                held[artefact.digest] = artefact
     entries: list[Entry] = tried(partial(_entries, host, values), [])
     return Snapshot(env, values, entries, named, held, tuple(dict.fromkeys(problems)))
 
@@ -164,17 +170,16 @@ def _certain(env: bytes, backup: Mapping[str, str]) -> dict[str, str]:
     return {**values, LEDGER: backup.get(LEDGER, "")}
 
 
-def _names(host: Host, folder: PurePosixPath) -> list[str]:
-    return host.names(folder) if host.exists(folder) else []
-
-
 def _held(host: Host, name: str) -> Held | None:
     folder = checked_path(PurePosixPath(name))
     path = folder / MANIFEST_FILE
     what = host.stat(path)
     if what is None or what.kind != "file":
         return None
-    raw = host.read(path)
+    return _parsed(host, folder, host.read(path))
+
+
+def _parsed(host: Host, folder: PurePosixPath, raw: bytes) -> Held:
     return Held.of(folder, parse(raw, f"{host.name}:{folder}"), raw)
 
 
