@@ -142,23 +142,27 @@ def take_snapshot(
     env = host.read(settings.env_file)
     where = f"{host.name}:{settings.env_file}"
     values = read_values(env, where) if instead is None else _certain(env, read_values(instead, where))
-    named = {}
+    named: dict[str, Held | None] = {}
     for model in MODELS:
         path = values.get(f"{model.upper()}_MODEL_PATH", "")
-        found_here = tried(partial(_held, host, path), None) if path else None
-        if found_here is not None:
-            named[model] = found_here
+        named[model] = tried(partial(_held, host, path), None) if path else None
     # In one call: a rollback must not take longer the more artefacts lie there.
     manifests: dict[str, bytes] = tried(partial(host.read_each, settings.models, MANIFEST_FILE), {})
-    held = {}
-    for name, raw in manifests.items():
-        if NAME.fullmatch(name):
-            # Whatever else lies there broken stands in nobody's way.
-            artefact = tried(partial(_parsed, host, settings.models / name, raw), None, always=True)
-            if artefact is not None:
-                held[artefact.digest] = artefact
+    # Whatever else lies there broken stands in nobody's way.
+    inside = [
+        tried(partial(_parsed, host, settings.models / name, raw), None, always=True)
+        for name, raw in manifests.items()
+        if NAME.fullmatch(name)
+    ]
     entries: list[Entry] = tried(partial(_entries, host, values), [])
-    return Snapshot(env, values, entries, named, held, tuple(dict.fromkeys(problems)))
+    return Snapshot(
+        env,
+        values,
+        entries,
+        {model: artefact for model, artefact in named.items() if artefact is not None},
+        {artefact.digest: artefact for artefact in inside if artefact is not None},
+        tuple(dict.fromkeys(problems)),
+    )
 
 
 def _certain(env: bytes, backup: Mapping[str, str]) -> dict[str, str]:
