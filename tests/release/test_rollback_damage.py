@@ -108,6 +108,12 @@ def test_a_backup_that_names_another_ledger_is_refused(place: Place) -> None:
         plan_nuclear(found, "patchtst", place.settings, ORDER, place.backed_up(backup), backup)
 
 
+def test_a_damaged_ledger_is_named_by_its_own_path(place: Place) -> None:
+    place.ledger.write_bytes(place.ledger.read_bytes()[:-9])
+    (problem,) = take_snapshot(LocalHost(), place.settings, lenient=True).problems
+    assert problem.startswith(f"ledger local:{place.ledger}: line ")
+
+
 def test_what_may_run_behind_a_broken_manifest_loses_its_grant_and_the_baseline_keeps_its_own(place: Place) -> None:
     # An older baseline, then a new grant of what runs.
     details = [Grant(model="patchtst", artefact=digest, weight=0.1) for digest in ("a" * 64, place.digest)]

@@ -7,7 +7,7 @@ from functools import partial
 from pathlib import Path, PurePosixPath
 from typing import TypeVar
 
-from quantum_trader.core.errors import ConfigError, HostError, QuantumError, ReleaseError
+from quantum_trader.core.errors import ConfigError, HostError, LedgerError, QuantumError, ReleaseError
 from quantum_trader.core.predictions import DEFAULT_WEIGHTS, MODELS, Role
 from quantum_trader.core.roles import assign_role
 from quantum_trader.models.manifest import MANIFEST_FILE, NAME, FileEntry, Manifest, digest, parse
@@ -201,4 +201,8 @@ def _entries(host: Host, values: Mapping[str, str]) -> list[Entry]:
     with tempfile.TemporaryDirectory(prefix="ledger-") as folder:
         copy = Path(folder) / path.name
         copy.write_bytes(host.read(path))
-        return read_entries(copy)
+        try:
+            return read_entries(copy)
+        except LedgerError as error:
+            # The copy is gone when somebody reads this.
+            raise LedgerError(str(error).replace(str(copy), f"{host.name}:{path}")) from error
