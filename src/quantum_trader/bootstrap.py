@@ -109,10 +109,6 @@ def calibrated_policy(settings: Settings, cast: Cast) -> VotePolicy:
     return replace(settings.vote_policy(), calibrations=calibrations)
 
 
-def _seats(settings: Settings) -> dict[str, Seat]:
-    return seats(model_specs(settings), voting(read_entries(settings.ledger)))
-
-
 def _standing(settings: Settings, taken: Mapping[str, Seat]) -> Standing:
     """Everybody's part, and every other setting."""
     rest = settings.model_dump(exclude={"models", "weights", *NOT_THE_ENGINES})
@@ -154,7 +150,7 @@ def wire_service(
     """
     settings = source.first
     notifier = Notifier.from_environment(os.environ, os.getpid())
-    taken = _seats(settings)
+    taken = seats(model_specs(settings), voting(read_entries(settings.ledger)))
     cast = cast_of(taken)
     vote_policy = calibrated_policy(settings, cast)
     shadows = ShadowRing(

@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import socket
 import sys
 from collections.abc import Iterator
@@ -13,6 +14,8 @@ from tests.e2e.harness import release
 from quantum_trader.bus.embedded import EmbeddedServer
 from quantum_trader.release.ledger import read_entries
 from quantum_trader.release.ledger_entries import Entry
+
+_INFO = re.compile(r'quantum_model_info\{artefact="(\w*)",model="(\w+)",role="(\w+)"\} 1\.0')
 
 SERVICE = """
 import os, pathlib, signal, subprocess, sys, time
@@ -93,6 +96,11 @@ class Vps:
     def values(self) -> dict[str, str]:
         lines = self.env.read_text().splitlines()
         return dict(line.split("=", 1) for line in lines if "=" in line and not line.startswith("#"))
+
+
+def model_infos(metrics: str) -> list[tuple[str, str, str]]:
+    """Model, role and artefact, line by line, in the engine's own words on its page of metrics."""
+    return [(model, role, artefact) for artefact, model, role in _INFO.findall(metrics)]
 
 
 @contextmanager

@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 from tests.artefacts import make_artefact
 from tests.e2e.harness import wait_until
-from tests.e2e.releasing import Vps, environ, vps
+from tests.e2e.releasing import Vps, environ, model_infos, vps
 
 from quantum_trader.cli import rollback
 from quantum_trader.core.errors import ReleaseError
@@ -34,14 +34,13 @@ def quantum(host: Vps, *arguments: str) -> "subprocess.CompletedProcess[str]":
 
 def info(host: Vps, model: str = "patchtst") -> str:
     """The engine's own word on a model: role and artefact."""
-    import re
     import urllib.request
 
     address = host.values()["QUANTUM_HEALTH_ADDRESS"]
     with urllib.request.urlopen(f"http://{address}/metrics", timeout=10) as page:
         text = page.read().decode()
-    (line,) = [line for line in text.splitlines() if line.startswith("quantum_model_info{") and f'"{model}"' in line]
-    return " ".join(re.findall(r'(?:role|artefact)="([^"]*)"', line))
+    (words,) = [f"{artefact} {role}" for name, role, artefact in model_infos(text) if name == model]
+    return words
 
 
 def says(host: Vps, words: str) -> bool:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path, PurePosixPath
 
 from tests.artefacts import make_artefact
-from tests.e2e.releasing import environ
+from tests.e2e.releasing import environ, model_infos
 from tests.host.guest import ENV_FILE, NAME, Guest
 from tests.host.market import BAR_MS, make_knowing, market, write_market
 from tests.host.transcript import Transcript
@@ -92,9 +92,8 @@ class Desk:
         """The engine's own word on the model: role and artefact."""
         program = "import urllib.request as u; print(u.urlopen('http://127.0.0.1:9464/metrics').read().decode())"
         metrics = self.guest.run("python3", "-c", program)
-        line = next(one for one in metrics.splitlines() if "quantum_model_info" in one and 'model="patchtst"' in one)
-        labels = dict(part.split("=", 1) for part in line[line.index("{") + 1 : line.index("}")].split(","))
-        return f"{labels['role'].strip(chr(34))} {labels['artefact'].strip(chr(34))[:16]}"
+        role, artefact = next((r, a) for model, r, a in model_infos(metrics) if model == "patchtst")
+        return f"{role} {artefact[:16]}"
 
     def decisions(self) -> int:
         return int(self.guest.status()["accounting"]["decisions"])

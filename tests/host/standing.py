@@ -2,7 +2,6 @@
 
 import base64
 import json
-import re
 import tempfile
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -10,6 +9,7 @@ from functools import cached_property
 from pathlib import Path, PurePosixPath
 from typing import Any
 
+from tests.e2e.releasing import model_infos
 from tests.host.guest import ENV_FILE, SHADOW
 
 from quantum_trader.core.predictions import MODELS
@@ -23,7 +23,6 @@ from quantum_trader.release.snapshot import weights
 STATE = "/var/lib/quantum/deploy"
 MODELS_FOLDER = PurePosixPath("/var/lib/quantum/models")
 PATH, FLAG = f"{SHADOW.upper()}_MODEL_PATH", f"{SHADOW.upper()}_SHADOW_ONLY"
-_INFO = re.compile(r'quantum_model_info\{artefact="(\w*)",model="(\w+)",role="(\w+)"\} 1\.0')
 
 
 @dataclass(frozen=True)
@@ -66,7 +65,7 @@ class Standing:
     @cached_property
     def roles(self) -> dict[str, tuple[str, str]]:
         """Role and artefact of every model, in the engine's own words."""
-        return {model: (role, artefact) for artefact, model, role in _INFO.findall(self.told["metrics"])}
+        return {model: (role, artefact) for model, role, artefact in model_infos(self.told["metrics"])}
 
     @cached_property
     def entries(self) -> list[Entry]:

@@ -39,7 +39,7 @@ class Follower:
         *,
         version: int | None = None,
         symbols: Sequence[str] = (),
-        departures: Callable[[pa.Table], tuple[str, ...] | None] = lambda _: (),
+        departures: Callable[[pa.Table, str], tuple[str, ...]] = lambda *_: (),
     ) -> None:
         """A window without a past.
 
@@ -50,8 +50,8 @@ class Follower:
             policy: Thresholds.
             version: Of the model in its lineage; None where it is not known.
             symbols: Those that are known to decide; those of the first cycle are found.
-            departures: What decisions say that is not as it was registered, a sentence each; None where they do not
-                tell yet. Asked at every cycle's end until it knows, with the first bar's decisions and the latest.
+            departures: What decisions say that is not as it was registered, a sentence each. Asked once, when the
+                judged artefact is known, with the first bar's decisions and the latest, and that artefact's digest.
         """
         self.model: Final = model
         self.symbols: set[str] = set(symbols)
@@ -113,8 +113,8 @@ class Follower:
             self._trial = Trial(len(join.symbols), join.electorate, self._policy)
         self._trial.extend(portion.sample, portion.panel)
         self._faults += portion.faults
-        if self._departed is None:
-            self._departed = self._departures(pa.concat_tables([*self._opening, table]))
+        if self._departed is None and join.artefact:
+            self._departed = self._departures(pa.concat_tables([*self._opening, table]), join.artefact)
         self._done = end
         self._forget(join, table)
         return judge_trial(

@@ -3,7 +3,6 @@
 The deployment is over by then and stands whatever is found. What is found is told; only a proof that fails is an error.
 """
 
-from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -11,6 +10,7 @@ if TYPE_CHECKING:
 
     from quantum_trader.release.host import Host
     from quantum_trader.release.host_settings import HostSettings
+    from quantum_trader.release.stream_proof import StreamProof
 
 DEFAULT_WAIT_S = 310.0
 """A bar of five minutes and its decision: the first intent cannot be later unless everything says HOLD."""
@@ -31,12 +31,14 @@ def prove_there(host: "Host", settings: "HostSettings", wait_s: float, console: 
     Raises:
         ReleaseError: if there were events and they do not prove the deployment.
     """
+    from quantum_trader.cli.proof_screen import show_proof
     from quantum_trader.core.errors import HostError, ReleaseError
 
     def say(text: str) -> None:
         console.print(text, markup=False)
 
     words, later = _commands(host, settings)
+    unproven = f"the deployment stands and is not proven; later, on the host: {later}"
     if wait_s <= 0:
         say(f"C  once bars are decided, on the host: {later}")
         return
@@ -44,14 +46,23 @@ def prove_there(host: "Host", settings: "HostSettings", wait_s: float, console: 
         say(f"C  waiting up to {wait_s:g} s for the first intent; Ctrl-C leaves the deployment as it is")
         done = host.run([*words, "--json", "--wait-s", f"{wait_s:g}"], timeout_s=wait_s + _BESIDE_S, check=False)
     except KeyboardInterrupt:
-        say(f"   not waited for: the deployment stands and is not proven; later, on the host: {later}")
+        say(f"   not waited for: {unproven}")
         return
     except HostError as error:
-        say(f"   {error}: the deployment stands and is not proven; later, on the host: {later}")
+        say(f"   {error}: {unproven}")
         return
-    problem = _judge(done.out, done.err, console, lambda: say(_nothing(wait_s, later)))
-    if problem:
-        raise ReleaseError(f"{problem}; the shadow is deployed and votes nowhere, look at it: {later}")
+    look = f"the shadow is deployed and votes nowhere, look at it: {later}"
+    proof = _read(done.out)
+    if proof is None:
+        last = (done.err.strip().splitlines() or ["no word"])[-1]
+        raise ReleaseError(f"the stream could not be looked at: {last[:300]}; {look}")
+    found = [problem for check in proof.checks for problem in check.problems]
+    if not proof.intents and not found:
+        say(f"   no intent within {wait_s:g} s: {unproven}")
+        return
+    show_proof(console, proof)
+    if not proof.passed:
+        raise ReleaseError(f"NOT PROVEN: {(found or ['there were no decisions'])[0]}; {look}")
 
 
 def _commands(host: "Host", settings: "HostSettings") -> tuple[list[str], str]:
@@ -64,25 +75,12 @@ def _commands(host: "Host", settings: "HostSettings") -> tuple[list[str], str]:
     return argv, " ".join(["quantum", *words])
 
 
-def _nothing(wait_s: float, later: str) -> str:
-    return f"   no intent within {wait_s:g} s: the deployment stands and is not proven; later, on the host: {later}"
-
-
-def _judge(out: bytes, err: str, console: "Console", nothing: Callable[[], None]) -> str:
-    """Show what the host found; why it proves nothing, or nothing."""
+def _read(out: bytes) -> "StreamProof | None":
     import msgspec
 
-    from quantum_trader.cli.proof_screen import show_proof
     from quantum_trader.release.stream_proof import StreamProof
 
     try:
-        proof = msgspec.json.decode(out, type=StreamProof)
+        return msgspec.json.decode(out, type=StreamProof)
     except (msgspec.MsgspecError, UnicodeDecodeError):
-        last = (err.strip().splitlines() or ["no word"])[-1]
-        return f"the stream could not be looked at: {last[:300]}"
-    found = [problem for check in proof.checks for problem in check.problems]
-    if not proof.intents and not found:
-        nothing()
-        return ""
-    show_proof(console, proof)
-    return "" if proof.passed else f"NOT PROVEN: {(found or ['there were no decisions'])[0]}"
+        return None

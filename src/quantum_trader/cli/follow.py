@@ -90,6 +90,7 @@ def _begin(
     from quantum_trader.archive.follow import Follower
     from quantum_trader.cli.evidence import judged_model
     from quantum_trader.cli.policies import version_of
+    from quantum_trader.cli.registered import departures
     from quantum_trader.core.bars import interval_ms
 
     cursor.rewind()
@@ -103,41 +104,22 @@ def _begin(
     if former is None:
         typer.echo(f"following {name}: {' '.join(notes)}", err=True)
     weight = settings.vote_policy().weights[name]
+
+    def departed(table: "pa.Table", artefact: str) -> tuple[str, ...]:
+        faults, said = departures(settings, table, name, artefact, policy)
+        if former is None:
+            typer.echo(" ".join(said), err=True)
+        return faults
+
     follower = Follower(
         *(name, interval_ms(settings.timeframe), weight, policy),
         version=number,
         symbols=sorted(former.symbols) if former else (),
-        departures=_Departures(settings, name, policy, quiet=former is not None),
+        departures=departed,
     )
     follower.add(table, cursor.bars(settings.timeframe))
     drain(cursor, follower, settings.timeframe)
     return follower
-
-
-class _Departures:
-    """What decisions say that is not as it was registered; says once whether anything was.
-
-    Args:
-        settings: With the ledger's place.
-        model: Short name.
-        policy: That judges.
-        quiet: Whether it was said before.
-    """
-
-    def __init__(self, settings: "Settings", model: str, policy: "Policy", *, quiet: bool) -> None:
-        self._settings, self._model, self._policy, self._quiet = settings, model, policy, quiet
-
-    def __call__(self, table: "pa.Table") -> tuple[str, ...] | None:
-        from quantum_trader.archive.codes import codes
-        from quantum_trader.cli.registered import departures
-
-        digests = [text for text in codes(table, f"{self._model}.artefact")[0] if text]
-        if not digests:
-            return None
-        faults, notes = departures(self._settings, table, self._model, digests[0], self._policy)
-        if not self._quiet:
-            typer.echo(" ".join(notes), err=True)
-        return faults
 
 
 def _line(console: "Console", follower: "Follower", verdict: "Verdict", as_json: bool) -> None:

@@ -527,12 +527,10 @@ def ask(probe: Step) -> str | None:
         page = fetch(probe["address"], probe["path"])
     except (Problem, OSError, http.client.HTTPException) as error:
         return f"{probe.get('address', '')}{probe.get('path', '')} {error}".strip()
-    for words in probe.get("lines", []):
-        if not any(all(word in line for word in words) for line in page.splitlines()):
-            return f"{probe['path']} has no line with {' '.join(words)}"
-    for words in probe.get("absent", []):
-        if any(all(word in line for word in words) for line in page.splitlines()):
-            return f"{probe['path']} still has a line with {' '.join(words)}"
+    for key, wanted, words_of_it in (("lines", True, "has no"), ("absent", False, "still has a")):
+        for words in probe.get(key, []):
+            if any(all(word in line for word in words) for line in page.splitlines()) is not wanted:
+                return f"{probe['path']} {words_of_it} line with {' '.join(words)}"
     return None
 
 

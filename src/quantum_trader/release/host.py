@@ -22,6 +22,7 @@ from pathlib import Path, PurePosixPath
 from typing import IO, Protocol
 
 from quantum_trader.core.errors import HostError
+from quantum_trader.release import host_programs
 
 CLOCK_LIMIT_US = 5_000_000
 """A host whose clock differs by more writes ledgers and verdicts that contradict everybody else's."""
@@ -32,81 +33,6 @@ REMOTE_PATH = re.compile(r"/(?:[A-Za-z0-9._@+=-]+/?)*")
 
 _SSH_FAILED = 255
 _CONNECT_S = 10
-
-_PUT = """
-import hashlib, os, pwd, sys, tempfile
-path, mode, owner, size, digest = sys.argv[1:]
-folder, name = os.path.split(path)
-fd, draft = tempfile.mkstemp(prefix="." + name + ".", dir=folder)
-try:
-    found, count = hashlib.sha256(), 0
-    with os.fdopen(fd, "wb") as file:
-        while piece := sys.stdin.buffer.read(1 << 20):
-            found.update(piece)
-            count += len(piece)
-            file.write(piece)
-        if count != int(size) or found.hexdigest() != digest:
-            sys.exit("arrived with other bytes than were sent")
-        if owner:
-            user = pwd.getpwnam(owner)
-            os.fchown(file.fileno(), user.pw_uid, user.pw_gid)
-        os.fchmod(file.fileno(), int(mode, 8))
-        file.flush()
-        os.fsync(file.fileno())
-    os.replace(draft, path)
-except BaseException:
-    os.unlink(draft)
-    raise
-fd = os.open(folder, os.O_RDONLY)
-os.fsync(fd)
-"""
-
-_STAT = """
-import grp, json, os, pwd, stat, sys
-def name(find, number):
-    try:
-        return find(number)[0]
-    except KeyError:
-        return str(number)
-try:
-    info = os.lstat(sys.argv[1])
-except (FileNotFoundError, NotADirectoryError):
-    print("null")
-else:
-    kinds = {stat.S_IFREG: "file", stat.S_IFDIR: "folder", stat.S_IFLNK: "link"}
-    print(json.dumps({"kind": kinds.get(stat.S_IFMT(info.st_mode), "other"), "size": info.st_size,
-        "mode": stat.S_IMODE(info.st_mode), "owner": name(pwd.getpwuid, info.st_uid),
-        "group": name(grp.getgrgid, info.st_gid)}))
-"""
-
-_READ = """
-import os, sys
-fd = os.open(sys.argv[1], os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-with os.fdopen(fd, "rb") as file:
-    while piece := file.read(1 << 20):
-        sys.stdout.buffer.write(piece)
-"""
-
-_EACH = """
-import base64, json, os, stat, sys
-folder, name = sys.argv[1:]
-found = {}
-for entry in sorted(os.listdir(folder)) if os.path.isdir(folder) else ():
-    path = os.path.join(folder, entry, name)
-    try:
-        if not stat.S_ISREG(os.lstat(path).st_mode):
-            continue
-        fd = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK)
-    except (FileNotFoundError, NotADirectoryError):
-        continue
-    with os.fdopen(fd, "rb") as file:
-        found[entry] = base64.b64encode(file.read()).decode()
-print(json.dumps(found))
-"""
-
-_FREE = "import os, sys; info = os.statvfs(sys.argv[1]); print(info.f_bavail * info.f_frsize)"
-_CLOCK = "import time; print(time.time_ns() // 1000)"
-_LIST = "import json, os, sys; print(json.dumps(sorted(os.listdir(sys.argv[1]))))"
 
 
 @dataclass(frozen=True)
@@ -194,16 +120,16 @@ class _Host:
         size, digest = _measured(content)
         words = [str(checked_path(path)), f"{mode:o}", owner, str(size), digest]
         # A slow line still brings 100 kB a second.
-        self._program(_PUT, words, content, 60.0 + size / 100_000)
+        self._program(host_programs.PUT, words, content, 60.0 + size / 100_000)
         return digest
 
     def read(self, path: PurePosixPath) -> bytes:
         """Bytes of a regular file."""
-        return self._program(_READ, [str(checked_path(path))], timeout_s=120.0)
+        return self._program(host_programs.READ, [str(checked_path(path))], timeout_s=120.0)
 
     def stat(self, path: PurePosixPath) -> FileStat | None:
         """What stands at a path, links not followed; None where nothing does."""
-        found = json.loads(self._program(_STAT, [str(checked_path(path))]))
+        found = json.loads(self._program(host_programs.STAT, [str(checked_path(path))]))
         return None if found is None else FileStat(**found)
 
     def exists(self, path: PurePosixPath) -> bool:
@@ -212,20 +138,20 @@ class _Host:
 
     def names(self, folder: PurePosixPath) -> list[str]:
         """Names in a folder, sorted."""
-        return [str(name) for name in json.loads(self._program(_LIST, [str(checked_path(folder))]))]
+        return [str(name) for name in json.loads(self._program(host_programs.LIST, [str(checked_path(folder))]))]
 
     def read_each(self, folder: PurePosixPath, name: str) -> dict[str, bytes]:
         """Bytes of the file of one name in every folder below, by the folder's name, in one call; no links."""
-        told = json.loads(self._program(_EACH, [str(checked_path(folder)), name], timeout_s=120.0))
+        told = json.loads(self._program(host_programs.EACH, [str(checked_path(folder)), name], timeout_s=120.0))
         return {entry: base64.b64decode(content) for entry, content in told.items()}
 
     def free_bytes(self, path: PurePosixPath) -> int:
         """Bytes that may still be written below a path."""
-        return int(self._program(_FREE, [str(checked_path(path))]))
+        return int(self._program(host_programs.FREE, [str(checked_path(path))]))
 
     def clock_us(self) -> int:
         """The host's clock, microseconds since the epoch."""
-        return int(self._program(_CLOCK, []))
+        return int(self._program(host_programs.CLOCK, []))
 
     def close(self) -> None:
         """End the connection; the host itself is not touched."""

@@ -58,7 +58,10 @@ def deployments(transactions: Sequence[Mapping[str, Any]], model: str) -> list[D
 
 
 def baseline(entries: Sequence[Entry], model: str, current: str) -> tuple[str, float] | None:
-    """The artefact that held the last grant before the present one, and the weight it had; its grant still stands."""
+    """The artefact that held the last grant before the present one, and the weight it had; its grant still stands.
+
+    With no present one it is the last that was granted.
+    """
     stand = voting(entries).get(model, set()) - {current}
     return last_grant(entries, model, stand)
 

@@ -262,7 +262,7 @@ def _revocations(snapshot: Snapshot, model: str, artefact: str) -> list[Detail]:
 
 def _last_granted(snapshot: Snapshot, model: str) -> str:
     """What may run although its manifest cannot be read: an engine keeps what it has loaded."""
-    found = last_grant(snapshot.entries, model, voting(snapshot.entries).get(model, set()))
+    found = baseline(snapshot.entries, model, current="")
     return found[0] if found is not None and snapshot.values.get(f"{model.upper()}_MODEL_PATH") else ""
 
 
