@@ -276,6 +276,13 @@ def test_settings_are_frozen() -> None:
         from_env().linger_ms = 3
 
 
+def test_a_comment_that_would_swallow_the_next_lines_is_refused(tmp_path: Path) -> None:
+    env_file = tmp_path / "ai-engine.env"
+    env_file.write_text("# roles\n;QUANTUM_PAIRS='ETH/USDT\nXGB_SHADOW_ONLY=false\n#'\n")
+    with pytest.raises(ConfigError, match="line 2 is a comment with a quoted value; begin it with #"):
+        load_settings((), env_file, {})
+
+
 def test_a_comment_behind_a_value_is_refused_because_systemd_reads_it_differently(tmp_path: Path) -> None:
     env_file = tmp_path / "ai-engine.env"
     env_file.write_text("# roles\nXGB_SHADOW_ONLY=false # for now\n")

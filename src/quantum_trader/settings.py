@@ -8,6 +8,7 @@ and the shadow's grace, keep the names that operators know: ``PATCHTST_MODEL_PAT
 import itertools
 import math
 import os
+import re
 import shlex
 import tomllib
 from collections.abc import Callable, Mapping, Sequence
@@ -210,6 +211,9 @@ def read_env(path: Path) -> dict[str, str]:
         # dotenv drops a comment behind a value, systemd makes it part of the value: one flag, two meanings.
         if " #" in line and not line.lstrip().startswith(("#", ";")):
             raise ConfigError(f"env file {path}: line {number} has a comment behind its value; put it on its own line")
+        # A comment for systemd; dotenv would read a quoted value that goes on over the next lines.
+        if line.lstrip().startswith(";") and re.search(r"=\s*['\"]", line):
+            raise ConfigError(f"env file {path}: line {number} is a comment with a quoted value; begin it with #")
     return {name: value for name, value in values.items() if value is not None}
 
 

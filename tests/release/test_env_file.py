@@ -1,5 +1,6 @@
 import io
 import os
+import re
 import stat
 from pathlib import Path
 
@@ -19,7 +20,7 @@ blanks = st.sampled_from(["", " ", "\t"])
 assignments = st.builds(lambda a, n, b, c, v: f"{a}{n}{b}={c}{v}", blanks, names, blanks, blanks, words | st.just(""))
 comments = st.builds(
     lambda a, sign, text: f"{a}{sign}{text}", blanks, st.sampled_from("#;"), st.text("ab= '\"", max_size=6)
-)
+).filter(lambda line: "#" in line or re.search(r"= *['\"]", line) is None)
 unknown = st.sampled_from(["", "  ", "what is this", "1A=2", "-", "=x", "A.B=3", "some words = here", "Ü=1"])
 contents = st.builds(
     lambda lines, end: ("\n".join(lines) + end * bool(lines)).encode(),
@@ -118,6 +119,10 @@ def test_a_duplicate_of_another_variable_goes_without_showing_its_value() -> Non
         (b"# comment \\\nB=2\n", "line 1 ends in a backslash"),
         (b"A='x\nB=2'\n", "line 1 has a quoted value that does not end with its quote"),
         (b'A="x\\"\n', "line 1 has a quoted value"),
+        (b"A=1\n ;B='x\nC=1\n#'\n", "line 2 opens a quote: dotenv would read on"),
+        (b"'A\nB'=1\n", "line 1 opens a quote"),
+        (b'A.B="x\n"\n', "line 1 opens a quote"),
+        (b"; = 'a\\'\n", "line 1 opens a quote"),
         (b'A="x" y\n', "line 1 has a quoted value"),
         (b'PATCHTST_SHADOW_ONLY="false"\n', "line 1: PATCHTST_SHADOW_ONLY is quoted and would be changed"),
         (b"A='1'\nA=2\n", "line 1: A is quoted and would be changed"),

@@ -30,6 +30,8 @@ _HALF_READ = re.compile(r"\s*(?:export\s+)?['\"]?(?P<name>[A-Za-z_][A-Za-z0-9_]*
 """A line that dotenv reads as a variable and systemd passes over, such as ``export NAME=value``."""
 _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f]")
 _CLOSED = re.compile(r"""(?:"(?:[^"\\]|\\.)*"|'[^'\\]*')[ \t]*""")
+_READ_ON = re.compile(r"""\s*(?:export\s+)?(?:'(?:\\'|[^'])*|[^=#\s]+\s*=\s*(?:'(?:\\'|[^'])*|"(?:\\"|[^"])*))""")
+"""A line behind which dotenv reads on up to the next quote; for systemd it is a comment, or nothing."""
 _QUOTES = ("'", '"')
 
 
@@ -232,6 +234,8 @@ def _problem(line: str, *, first: bool) -> str | None:
     found = None if _is_comment(line) else _ASSIGNMENT.fullmatch(line)
     if found is not None and found["value"].startswith(_QUOTES) and not _CLOSED.fullmatch(found["value"]):
         return "has a quoted value that does not end with its quote"
+    if found is None and _READ_ON.fullmatch(line):
+        return "opens a quote: dotenv would read on into the next lines; begin a comment with #"
     return None
 
 
