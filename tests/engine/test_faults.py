@@ -9,10 +9,11 @@ import numpy as np
 import psutil
 import pytest
 from tests.artefacts import make_artefact
+from tests.engine.said import Said
 
 from quantum_trader.core.bars import WINDOW
 from quantum_trader.core.features import input_hashes
-from quantum_trader.core.predictions import Cause, ModelOutput, Status, cause_of
+from quantum_trader.core.predictions import Cause, Status, cause_of
 from quantum_trader.engine.deciding import FeatureBatch, feature_batch
 from quantum_trader.engine.escapes import escaped
 from quantum_trader.engine.faults import CERTIFIED, CRASH_AT, Fault, program_of
@@ -46,12 +47,12 @@ class Run:
     def __init__(self, ring: ShadowRing, batch: FeatureBatch) -> None:
         self.ring, self.batch, self.number = ring, batch, 0
 
-    def decide(self) -> ModelOutput:
+    def decide(self) -> Said:
         """One batch, timed: whatever the shadow does, the deciding thread waits at most the grace."""
         self.number += 1
         began = time.monotonic()
         self.ring.submit(self.number, "sequence", self.batch.sequences)
-        output = self.ring.collect(self.number, N, time.monotonic())["patchtst"]
+        output = Said.of(self.ring.collect(self.number, N, time.monotonic())["patchtst"])
         assert time.monotonic() - began < GRACE_MS / 1000.0 + SLACK_S
         return output
 

@@ -11,9 +11,10 @@ import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
+from tests.engine.said import Said
 
 from quantum_trader.core.features import input_hashes
-from quantum_trader.core.predictions import ModelOutput, Status, Thresholds
+from quantum_trader.core.predictions import Status, Thresholds
 from quantum_trader.engine import frames
 from quantum_trader.engine.backoff import Backoff
 from quantum_trader.engine.breaker import Breaker
@@ -68,8 +69,8 @@ class Box:
     def answer(self) -> None:
         self.reply(self.asked())
 
-    def collect(self, number: int, votes_in: float | None = None) -> ModelOutput:
-        return self.mailbox.collect(number, 2, time.monotonic() if votes_in is None else votes_in)
+    def collect(self, number: int, votes_in: float | None = None) -> Said:
+        return Said.of(self.mailbox.collect(number, 2, time.monotonic() if votes_in is None else votes_in))
 
     def collected(self, number: int, votes_in: float | None = None) -> tuple[Status, str]:
         output = self.collect(number, votes_in)
@@ -106,7 +107,7 @@ def test_an_answer_is_there_at_once_and_no_thread_was_needed(boxes: list[Box]) -
         box.submit(number)
         box.answer()
         output = box.collect(number)
-        assert output.p_up.tolist() == P_UP.tolist()
+        assert output.p_up == tuple(P_UP.tolist())
         assert output.input_hashes == input_hashes(INPUTS)
     with pytest.raises(BlockingIOError):
         os.eventfd_read(box.mailbox.wake_fd)
@@ -251,9 +252,27 @@ def test_junk_is_left_to_the_shadows_thread(boxes: list[Box]) -> None:
     assert not box.line.claimed
 
 
+def test_once_a_large_batch_is_written_the_shadows_thread_sleeps_until_the_answer(boxes: list[Box]) -> None:
+    box = ready(boxes)
+    box.submit(1, np.zeros((2, 2**20), dtype=np.float32))
+    assert not box.line.claimed
+    reader = threading.Thread(target=box.asked)
+    reader.start()
+    while reader.is_alive():
+        box.line.wait(0.01)
+        box.mailbox.attend()
+    began = time.monotonic()
+    box.line.wait(0.2)
+    assert time.monotonic() - began > 0.15
+
+
 def test_speaking_unasked_is_noticed_between_two_batches(boxes: list[Box]) -> None:
     box = ready(boxes)
+    box.mailbox.look()
+    with pytest.raises(BlockingIOError):
+        os.eventfd_read(box.mailbox.wake_fd)
     box.theirs.sendall(b"hello")
+    box.mailbox.look()
     box.line.wait(None)
     with pytest.raises(frames.FrameError, match="spoke without being asked"):
         box.mailbox.attend()

@@ -8,11 +8,12 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 from tests.core.strategies import THRESHOLDS, ensembles, occasions, policies
+from tests.engine.said import Said
 
-from quantum_trader.core.decision import DecisionRecord, canonical, decide, shadow_votes
+from quantum_trader.core.decision import DecisionRecord, ShadowVote, canonical, decide, shadow_votes
 from quantum_trader.core.intent import build_intent
 from quantum_trader.core.policy import IntentPolicy
-from quantum_trader.core.predictions import Cause, ModelOutput, Status, cause_of, valid
+from quantum_trader.core.predictions import Cause, ModelOutput, Status, cause_of
 from quantum_trader.engine.frames import FrameError, Reply, reply_limit
 from quantum_trader.engine.replies import Asked, Expected, Miss, read_reply
 
@@ -34,9 +35,13 @@ def reply(values_: list[float], **changes: object) -> bytes:
     return msgspec.msgpack.encode(msgspec.structs.replace(good, **changes))
 
 
-def read(body: bytes, n: int) -> ModelOutput:
+def votes_of(body: bytes, n: int) -> list[ShadowVote]:
     found = read_reply(body, Asked(7, hashes(n)), EXPECTED)
-    return found.output(n, DIGEST) if isinstance(found, Miss) else found
+    return found.votes(n, DIGEST) if isinstance(found, Miss) else found
+
+
+def read(body: bytes, n: int) -> Said:
+    return Said.of(votes_of(body, n))
 
 
 any_double = st.integers(0, 2**64 - 1).map(lambda bits: np.array([bits], np.uint64).view(np.float64)[0].item())
@@ -56,23 +61,32 @@ any_reply = st.one_of(
 )
 
 
-def judged(body: bytes, n: int) -> ModelOutput:
+def judged(body: bytes, n: int) -> list[ShadowVote]:
     try:
-        return read(body, n)
+        return votes_of(body, n)
     except FrameError:
-        return Miss(Status.REFUSED, "shape: no reply").output(n, DIGEST)
+        return Miss(Status.REFUSED, "shape: no reply").votes(n, DIGEST)
 
 
 @given(body=any_reply, n=st.integers(1, 8))
 def test_any_bytes_give_a_whole_and_valid_output(body: bytes, n: int) -> None:
-    output = judged(body, n)
-    assert len(output.statuses) == len(output.reasons) == len(output.p_up) == len(output.actions) == n
-    ok = np.array([status is Status.OK for status in output.statuses])
-    assert valid(output.p_up[ok]).all()
-    assert np.isnan(output.p_up[~ok]).all()
-    assert not output.actions[~ok].any()
-    assert all((reason == "") == good for reason, good in zip(output.reasons, ok.tolist(), strict=True))
-    assert {cause_of(reason) for reason in output.reasons if reason} <= {cause.value for cause in Cause}
+    said = Said.of(judged(body, n))
+    assert len(said.statuses) == n
+    for status, reason, p_up, action in zip(said.statuses, said.reasons, said.p_up, said.actions, strict=True):
+        if status is Status.OK:
+            assert p_up is not None
+            assert 0.0 <= p_up <= 1.0
+            assert reason == ""
+        else:
+            assert p_up is None
+            assert action == "HOLD"
+            assert cause_of(reason) in {cause.value for cause in Cause}
+
+
+@given(values=st.lists(any_double | st.floats(0.0, 1.0), min_size=1, max_size=8))
+def test_a_vote_is_what_an_array_of_all_values_would_give(values: list[float]) -> None:
+    together = ModelOutput.of(np.array(values), THRESHOLDS, DIGEST, hashes(len(values)))
+    assert votes_of(reply(values), len(values)) == shadow_votes(together)
 
 
 @given(data=st.data(), n=st.integers(1, 5))
@@ -81,7 +95,7 @@ def test_no_shadow_output_changes_a_byte_of_a_decision(data: st.DataObject, n: i
     where, policy = data.draw(occasions(n)), data.draw(policies)
     alone = decide(where, voters, policy)
     said = {name: judged(data.draw(any_reply), n) for name in shadows} | {"patchtst": judged(data.draw(any_reply), n)}
-    votes = {name: shadow_votes(output) for name, output in said.items() if name not in voters}
+    votes = {name: rows for name, rows in said.items() if name not in voters}
     beside = decide(where, voters, policy)
     for i, (decision, before) in enumerate(zip(beside, alone, strict=True)):
         record = DecisionRecord(
@@ -108,7 +122,7 @@ def test_no_shadow_output_changes_a_byte_of_a_decision(data: st.DataObject, n: i
 def test_good_values_are_taken_as_they_are_with_the_hashes_of_what_was_seen() -> None:
     output = read(reply([0.0, 0.25, 1.0]), 3)
     assert output.statuses == (Status.OK,) * 3
-    assert output.p_up.tolist() == [0.0, 0.25, 1.0]
+    assert output.p_up == (0.0, 0.25, 1.0)
     assert output.input_hashes == hashes(3)
 
 

@@ -13,10 +13,11 @@ import numpy as np
 import psutil
 import pytest
 from tests.artefacts import make_artefact
+from tests.engine.said import Said
 
 from quantum_trader.core.bars import WINDOW
 from quantum_trader.core.features import input_hashes
-from quantum_trader.core.predictions import Cause, ModelOutput, Status, cause_of
+from quantum_trader.core.predictions import Cause, Status, cause_of
 from quantum_trader.engine import landlock
 from quantum_trader.engine.deciding import FeatureBatch, feature_batch
 from quantum_trader.engine.faults import Fault, program_of
@@ -50,8 +51,8 @@ def ask(ring: ShadowRing, number: int, batch: FeatureBatch) -> None:
     ring.submit(number, "row", batch.rows)
 
 
-def answers(ring: ShadowRing, number: int, n: int) -> dict[str, ModelOutput]:
-    return ring.collect(number, n, time.monotonic())
+def answers(ring: ShadowRing, number: int, n: int) -> dict[str, Said]:
+    return {model: Said.of(votes) for model, votes in ring.collect(number, n, time.monotonic()).items()}
 
 
 class Rings:
@@ -114,7 +115,7 @@ class TestAShadow:
             ask(ring, number, batch)
             output = answers(ring, number, 5)["patchtst"]
             assert output.statuses == (Status.OK,) * 5
-            assert output.p_up.tobytes() == expected.tobytes()
+            assert output.p_up == tuple(expected.tolist())
             assert output.artefact == spec.digest
             assert output.input_hashes == input_hashes(batch.sequences)
         state = ring.states()["patchtst"]
@@ -282,6 +283,20 @@ class TestSeveralShadows:
 
 
 class TestTheProcess:
+    @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="this machine has one processor")
+    def test_keeps_off_the_processor_that_decides(self, spec: ShadowSpec, batch: FeatureBatch, rings: Rings) -> None:
+        ring = rings([spec])
+        assert ring.wait_ready(30)
+        everywhere = os.sched_getaffinity(0)
+        try:
+            for number, processor in enumerate(sorted(everywhere)):
+                os.sched_setaffinity(0, {processor})
+                ask(ring, number, batch)
+                assert set(process_of(ring).cpu_affinity()) == everywhere - {processor}
+                assert answers(ring, number, 5)["patchtst"].statuses == (Status.OK,) * 5
+        finally:
+            os.sched_setaffinity(0, everywhere)
+
     def test_has_nothing_of_the_engines_but_its_socket(
         self, spec: ShadowSpec, rings: Rings, monkeypatch: pytest.MonkeyPatch
     ) -> None:
@@ -317,6 +332,7 @@ class TestTheProcess:
         assert rings([spec]).wait_ready(30)
         (line,) = [record.message for record in caplog.records if record.message.startswith("cage of shadow")]
         assert line.startswith("cage of shadow patchtst: 2048 MiB of memory, no byte into files, no core dump, nice 10")
+        assert ("not on the deciding processor" in line) == (len(os.sched_getaffinity(0)) > 1)
         assert ("no Landlock" in line) == (landlock.abi() == 0)
 
     def test_ends_with_the_ring(self, spec: ShadowSpec) -> None:
@@ -423,6 +439,7 @@ class TestAProcessThatDoesNotKeepToTheProtocol:
         end = time.monotonic() + 30
         while ring.states()["patchtst"].restarts < 1:
             assert time.monotonic() < end
+            ring.look()
             time.sleep(0.01)
 
     @pytest.mark.parametrize("greeting", ["b'\\xc1'", "b'x' * 5000", "msgspec.msgpack.encode(['only one'])"])

@@ -128,6 +128,7 @@ def stage_decides_in_its_unit(guest: Guest) -> None:
     assert "cpuinfo" not in log
     cage = next(line for line in log.splitlines() if "cage of shadow patchtst" in line)
     assert "nice 10" in cage
+    assert "not on the deciding processor" in cage
     assert re.search(r"Landlock \d", cage)
 
 

@@ -15,7 +15,7 @@ from numpy.typing import NDArray
 from quantum_trader.core.calibration import FloatArray, conviction
 from quantum_trader.core.features import SCHEMA
 from quantum_trader.core.policy import VotePolicy
-from quantum_trader.core.predictions import Action, ModelOutput, Status, confidence
+from quantum_trader.core.predictions import Action, ModelOutput, Status, Thresholds, confidence, no_probability
 from quantum_trader.core.vote import vote
 
 SCHEMA_VERSION = 1
@@ -52,6 +52,33 @@ class ShadowVote(ModelVote, frozen=True, kw_only=True, gc=False):
     shadow: bool = True
     reason: str = ""
     input_hash: str = ""
+
+    @classmethod
+    def of(cls, p_up: float, thresholds: Thresholds, artefact: str, input_hash: str) -> "ShadowVote":
+        """A value that arrived; refused if it is no probability."""
+        problem = no_probability(p_up)
+        if problem:
+            return cls.none(Status.REFUSED, artefact, problem, input_hash)
+        return cls(
+            action=_NAMES[thresholds.action(p_up)],
+            confidence=max(p_up, 1.0 - p_up),
+            status="ok",
+            artefact=artefact,
+            p_up=p_up,
+            input_hash=input_hash,
+        )
+
+    @classmethod
+    def none(cls, status: Status, artefact: str, reason: str, input_hash: str = "") -> "ShadowVote":
+        """No answer, and why."""
+        return cls(
+            action="HOLD",
+            confidence=0.0,
+            status=status.value,
+            artefact=artefact,
+            reason=reason,
+            input_hash=input_hash,
+        )
 
 
 class Decision(msgspec.Struct, frozen=True, kw_only=True, gc=False):
@@ -218,7 +245,7 @@ def model_votes(output: ModelOutput, calibrated: FloatArray | None = None) -> li
 
 
 def shadow_votes(output: ModelOutput) -> list[ShadowVote]:
-    """One ShadowVote a row, from the same words as a voter's."""
+    """One ShadowVote a row, from the same words as a voter's; what `ShadowVote.of` makes of one value."""
     hashes = output.input_hashes or ("",) * len(output.statuses)
     rows = zip(model_votes(output), output.reasons, hashes, strict=True)
     return [

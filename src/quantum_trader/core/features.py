@@ -86,7 +86,7 @@ def input_hashes(inputs: Float32Array) -> tuple[str, ...]:
     Returns:
         Of each item the first 16 hexadecimal characters of the SHA-256 over its bytes.
     """
-    return tuple(hashlib.sha256(item.tobytes()).hexdigest()[:16] for item in inputs)
+    return tuple([hashlib.sha256(item).hexdigest()[:16] for item in np.ascontiguousarray(inputs)])
 
 
 @dataclass(frozen=True, slots=True)

@@ -115,6 +115,14 @@ class Thresholds:
         """
         return (p_up >= self.buy_above).astype(np.int8) - (p_up <= self.sell_below).astype(np.int8)
 
+    def action(self, p_up: float) -> Action:
+        """The same of one probability, without what an array costs.
+
+        >>> Thresholds(0.55, 0.45).action(0.55).name
+        'BUY'
+        """
+        return Action((p_up >= self.buy_above) - (p_up <= self.sell_below))
+
 
 def confidence(p_up: NDArray[np.float64]) -> NDArray[np.float64]:
     """max(p, 1-p), same shape: how sure a model is of the likelier side, 0.5 to 1."""
@@ -158,7 +166,7 @@ class ModelOutput:
             return cls(p_up, thresholds.actions(p_up), (Status.OK,) * n, artefact, ("",) * n, input_hashes)
         clean = np.where(good, p_up, np.nan)
         statuses = tuple(Status.OK if ok else Status.REFUSED for ok in good.tolist())
-        reasons = tuple("" if ok else _no_probability(p) for p, ok in zip(p_up.tolist(), good.tolist(), strict=True))
+        reasons = tuple(no_probability(p) for p in p_up.tolist())
         return cls(clean, thresholds.actions(clean), statuses, artefact, reasons, input_hashes)
 
     @classmethod
@@ -167,7 +175,14 @@ class ModelOutput:
         return cls(np.full(n, np.nan), np.zeros(n, np.int8), (status,) * n, artefact, (reason,) * n)
 
 
-def _no_probability(p: float) -> str:
+def no_probability(p: float) -> str:
+    """Why a value is no probability; empty where it is one.
+
+    >>> no_probability(1.5)
+    'range: the output 1.5 is outside [0, 1]'
+    """
+    if 0.0 <= p <= 1.0:
+        return ""
     if math.isnan(p):
         return because(Cause.NAN, "the output is NaN")
     if math.isinf(p):

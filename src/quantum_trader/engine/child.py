@@ -44,6 +44,11 @@ class Child:
             raise
         self.held = confine(self._process.pid, limits, group)
 
+    @property
+    def pid(self) -> int:
+        """Its number, which is no other's until `exit_words` or `end`."""
+        return self._process.pid
+
     def seal(self) -> None:
         """Take the rest away, now that it has loaded all it needs."""
         self.held += seal(self._process.pid)

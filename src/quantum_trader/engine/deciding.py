@@ -10,7 +10,7 @@ from dataclasses import dataclass, field, replace
 import numpy as np
 
 from quantum_trader.core.bars import FloatArray
-from quantum_trader.core.decision import Decision, Occasion, decide
+from quantum_trader.core.decision import Decision, Occasion, ShadowVote, decide
 from quantum_trader.core.features import Computation, Float32Array
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import Action, Cause, ModelOutput, Status, because
@@ -66,10 +66,7 @@ def predict(model: OnnxModel, batch: FeatureBatch) -> ModelOutput:
 
 
 def with_feature_reasons(output: ModelOutput, batch: FeatureBatch) -> ModelOutput:
-    """The output without an answer, and with the true reason, on rows whose features are not finite.
-
-    No voter was shown such a row. A shadow may have been: its sequence leaves before the row beside it is known.
-    """
+    """The output without an answer, and with the true reason, on rows whose features are not finite."""
     if not batch.reasons:
         return output
     statuses, reasons = list(output.statuses), list(output.reasons)
@@ -79,6 +76,20 @@ def with_feature_reasons(output: ModelOutput, batch: FeatureBatch) -> ModelOutpu
             statuses[row], reasons[row] = Status.REFUSED, because(Cause.FEATURES, why)
             p_up[row], actions[row] = np.nan, Action.HOLD
     return replace(output, p_up=p_up, actions=actions, statuses=tuple(statuses), reasons=tuple(reasons))
+
+
+def without_broken_rows(votes: Sequence[ShadowVote], batch: FeatureBatch) -> list[ShadowVote]:
+    """The same of a shadow, which may have been shown such a row.
+
+    Its sequence leaves before the row beside it is known.
+    """
+    answered = (Status.OK, Status.REFUSED)
+    return [
+        ShadowVote.none(Status.REFUSED, vote.artefact, because(Cause.FEATURES, batch.reasons[i]), vote.input_hash)
+        if i in batch.reasons and vote.status in answered
+        else vote
+        for i, vote in enumerate(votes)
+    ]
 
 
 def abstentions(row: int, outputs: Mapping[str, ModelOutput]) -> dict[str, str]:

@@ -103,7 +103,7 @@ def receive(connection: socket.socket, limit: int, timeout_s: float | None = Non
 
 
 class Reader:
-    """One frame off a connection that does not block, as it comes.
+    """One frame off a connection that does not block, as it comes; nothing may come behind it.
 
     Args:
         limit: Most bytes of the body.
@@ -120,16 +120,18 @@ class Reader:
         Raises:
             EOFError: if the peer is gone.
             TooLargeError: if the frame is over the limit.
+            FrameError: if more came than one frame.
         """
         while True:
             if self._size is None and len(self._read) >= _HEAD.size:
                 self._size = _HEAD.size + _length(self._read[: _HEAD.size], self._limit)
             if self._size is not None and len(self._read) >= self._size:
-                return bytes(self._read[_HEAD.size : self._size])
-            # Nothing behind the frame: whatever comes then was not asked for.
-            wanted = _HEAD.size if self._size is None else self._size
+                if len(self._read) > self._size:
+                    raise FrameError("it said more than it was asked for")
+                return bytes(self._read[_HEAD.size :])
             try:
-                chunk = connection.recv(min(wanted - len(self._read), _CHUNK))
+                # As a rule all of it at once; one byte more shows that something lies behind the longest frame.
+                chunk = connection.recv(_HEAD.size + self._limit + 1 - len(self._read))
             except BlockingIOError:
                 return None
             if not chunk:

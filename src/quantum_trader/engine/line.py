@@ -15,8 +15,8 @@ from dataclasses import dataclass
 
 import msgspec
 
+from quantum_trader.core.decision import ShadowVote
 from quantum_trader.core.features import Float32Array, input_hashes
-from quantum_trader.core.predictions import ModelOutput
 from quantum_trader.engine import frames
 from quantum_trader.engine.replies import Asked, Expected, Miss, read_reply
 
@@ -41,8 +41,9 @@ class Batch:
 class Line:
     """A conversation with a shadow that has greeted.
 
-    Two may wait for the answer: the deciding thread, while it has claimed the line, and the shadow's own thread, which
-    hears of nothing but the other end's hanging up meanwhile.
+    Two may wait for the answer: the deciding thread, while it has claimed the line, or the shadow's own thread. While
+    there is nothing for it to do, that one hears of nothing but the other end's hanging up: who listens to a line has
+    to be told the kernel, and a bar that goes smoothly should not pay for it.
 
     Args:
         connection: The engine's end; from now on it does not block.
@@ -60,8 +61,9 @@ class Line:
         self._claim = select.poll()
         self._claim.register(connection, select.POLLIN)
         self._epoll = select.epoll()
-        self._epoll.register(connection, select.EPOLLIN)
+        self._epoll.register(connection, 0)
         self._epoll.register(wake_fd, select.EPOLLIN)
+        self._wanted = 0
         self._rest = memoryview(b"")
         self._reader = frames.Reader(0)
         self._asked: Asked | None = None
@@ -81,8 +83,8 @@ class Line:
         self._asked, self.given = None, batch
         # One that is gone shows when it is read from, and to the shadow's thread at once.
         with contextlib.suppress(OSError):
-            self.flush()
-        self._watch(claimed=claim and not self._rest)
+            self._send()
+        self._listen(claimed=claim and not self._rest)
 
     def flush(self) -> None:
         """Send more of the batch, as far as the socket takes it.
@@ -90,9 +92,8 @@ class Line:
         Raises:
             OSError: if the shadow is gone.
         """
-        with contextlib.suppress(BlockingIOError):
-            while self._rest:
-                self._rest = self._rest[self._connection.send(self._rest) :]
+        self._send()
+        self._listen(claimed=self.claimed)
 
     def expect(self) -> Asked:
         """What the answer has to be about; hashed once, best while the shadow works.
@@ -106,7 +107,7 @@ class Line:
             self._asked = Asked(self.given.number, input_hashes(self.given.inputs))
         return self._asked
 
-    def take(self) -> ModelOutput | Miss | None:
+    def take(self) -> list[ShadowVote] | Miss | None:
         """The answer to the batch, or None while it is not whole.
 
         Raises:
@@ -122,12 +123,19 @@ class Line:
             return None
         outcome = read_reply(body, self.expect(), self._expected)
         self.given = None
-        self._watch(claimed=False)
+        self._listen(claimed=False)
         return outcome
 
     def leave(self) -> None:
         """From now on the shadow's thread takes the answer."""
-        self._watch(claimed=False)
+        self._listen(claimed=False)
+
+    def spoken_unasked(self) -> bool:
+        """Whether something is there although nothing was asked."""
+        try:
+            return self.given is None and bool(self._connection.recv(1, socket.MSG_PEEK))
+        except OSError:
+            return False
 
     def wait_claimed(self, timeout_s: float) -> None:
         """For the deciding thread: until there may be something to take, and at most so long, in whole milliseconds."""
@@ -141,10 +149,18 @@ class Line:
         """Give back what waiting took; the connection stays as it is."""
         self._epoll.close()
 
-    def _watch(self, *, claimed: bool) -> None:
+    def _send(self) -> None:
+        with contextlib.suppress(BlockingIOError):
+            while self._rest:
+                self._rest = self._rest[self._connection.send(self._rest) :]
+
+    def _listen(self, *, claimed: bool) -> None:
         self.claimed = claimed
-        wanted = 0 if claimed else select.EPOLLIN | (select.EPOLLOUT if self._rest else 0)
-        self._epoll.modify(self._connection, wanted)
+        idle = claimed or self.given is None
+        wanted = 0 if idle else select.EPOLLIN | (select.EPOLLOUT if self._rest else 0)
+        if wanted != self._wanted:
+            self._epoll.modify(self._connection, wanted)
+            self._wanted = wanted
 
     def _nothing(self) -> None:
         """Nothing was asked, so nothing may be there."""

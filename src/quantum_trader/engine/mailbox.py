@@ -18,8 +18,9 @@ import os
 import threading
 import time
 
+from quantum_trader.core.decision import ShadowVote
 from quantum_trader.core.features import Float32Array
-from quantum_trader.core.predictions import Cause, ModelOutput, Status, because
+from quantum_trader.core.predictions import Cause, Status, because
 from quantum_trader.engine.backoff import Backoff
 from quantum_trader.engine.breaker import Breaker
 from quantum_trader.engine.frames import FrameError
@@ -48,7 +49,7 @@ class Mailbox:
         self._line: Line | None = None
         self._number = -1
         self._waiting: Batch | None = None
-        self._outcome: ModelOutput | Miss | None = None
+        self._outcome: list[ShadowVote] | Miss | None = None
         self._votes_in: float | None = None
         self._latency_ms: float | None = None
         self._wake_fd = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
@@ -70,7 +71,7 @@ class Mailbox:
             self._waiting = batch
             self._leave(self._line)
 
-    def collect(self, number: int, n: int, votes_in: float) -> ModelOutput:
+    def collect(self, number: int, n: int, votes_in: float) -> list[ShadowVote]:
         """What there is of a batch of n rows whose votes were in at `votes_in` (time.monotonic), or why nothing."""
         with self._changed:
             if self._number != number:
@@ -89,23 +90,33 @@ class Mailbox:
             outcome = late if self._outcome is None else self._outcome
             self._votes_in = votes_in
             self._count(outcome)
-        return outcome.output(n, self._digest) if isinstance(outcome, Miss) else outcome
+        return outcome.votes(n, self._digest) if isinstance(outcome, Miss) else outcome
+
+    def look(self) -> None:
+        """Between two batches: leave a shadow that speaks unasked to its thread. Never blocks."""
+        with self._changed:
+            if self._line is not None and self._line.spoken_unasked():
+                self.wake()
 
     def _take(self, line: Line, until: float) -> None:
         """Take the answer as long as the line is claimed, then leave it to the shadow's thread."""
-        while line.claimed:
+        while self._still_claimed(line, until):
             line.wait_claimed(until - time.monotonic())
-            with self._changed:
-                if line is not self._line or not line.claimed:
-                    return
-                # Waiting counts whole milliseconds, and what is left of the last one is waited for below.
-                over = until - time.monotonic() < 0.001
-                try:
-                    self._read(line)
-                except (EOFError, OSError, FrameError):
-                    over = True
-                if over and line.claimed:
-                    self._leave(line)
+
+    def _still_claimed(self, line: Line, until: float) -> bool:
+        """Read what is there; whether the rest is worth waiting for."""
+        with self._changed:
+            if line is not self._line or not line.claimed:
+                return False
+            # Waiting counts whole milliseconds; what is left of the last one is waited for without the line.
+            over = until - time.monotonic() < 0.001
+            try:
+                self._read(line)
+            except (EOFError, OSError, FrameError):
+                over = True
+            if over:
+                self._leave(line)
+            return line.claimed
 
     def _leave(self, line: Line) -> None:
         if line.claimed:
@@ -113,7 +124,7 @@ class Mailbox:
             # It has to think of when this batch is too old.
             self.wake()
 
-    def _count(self, outcome: ModelOutput | Miss) -> None:
+    def _count(self, outcome: list[ShadowVote] | Miss) -> None:
         if isinstance(outcome, Miss) and outcome.status is not Status.REFUSED:
             self._breaker.missed()
             self._backoff.missed()

@@ -8,12 +8,12 @@
 - A row that is NaN, infinite or outside [0, 1] is REFUSED with that cause.
 """
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 
 import msgspec
-import numpy as np
 
-from quantum_trader.core.predictions import Cause, ModelOutput, Status, Thresholds, because
+from quantum_trader.core.decision import ShadowVote
+from quantum_trader.core.predictions import Cause, Status, Thresholds, because
 from quantum_trader.engine.frames import FrameError, Reply, one_line
 
 _decoder = msgspec.msgpack.Decoder(Reply)
@@ -28,9 +28,9 @@ class Miss:
     status: Status
     reason: str
 
-    def output(self, n: int, artefact: str) -> ModelOutput:
-        """The same as a model's output of n rows."""
-        return ModelOutput.none(n, self.status, artefact, self.reason)
+    def votes(self, n: int, artefact: str) -> list[ShadowVote]:
+        """The same of each of n rows."""
+        return [ShadowVote.none(self.status, artefact, self.reason)] * n
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,8 +49,8 @@ class Expected:
     thresholds: Thresholds
 
 
-def read_reply(body: bytes, asked: Asked, expected: Expected) -> ModelOutput | Miss:
-    """Judge one reply.
+def read_reply(body: bytes, asked: Asked, expected: Expected) -> list[ShadowVote] | Miss:
+    """Judge one reply: one vote a row, or why there is none at all.
 
     Raises:
         FrameError: if the bytes are no reply to this batch; the process that sent them is of no more use.
@@ -70,7 +70,9 @@ def read_reply(body: bytes, asked: Asked, expected: Expected) -> ModelOutput | M
         return Miss(Status.REFUSED, because(Cause.SHAPE, f"{_values(reply.p_up)} for {n} symbols"))
     if len(reply.input_hashes) != n:
         return Miss(Status.REFUSED, because(Cause.SHAPE, f"{len(reply.input_hashes)} input hashes for {n} symbols"))
-    return _values_of(reply, asked, expected)
+    values = memoryview(reply.p_up).cast("d").tolist()
+    rows = zip(values, reply.input_hashes, asked.input_hashes, strict=True)
+    return [_vote(p_up, said, given, expected) for p_up, said, given in rows]
 
 
 def _values(raw: bytes) -> str:
@@ -78,18 +80,12 @@ def _values(raw: bytes) -> str:
     return f"{len(raw)} bytes" if rest else f"{values} values"
 
 
-def _values_of(reply: Reply, asked: Asked, expected: Expected) -> ModelOutput:
-    said = tuple(text if _is_hash(text) else "" for text in reply.input_hashes)
-    p_up = np.frombuffer(reply.p_up, dtype=np.float64)
-    if said == asked.input_hashes:
-        return ModelOutput.of(p_up, expected.thresholds, expected.digest, said)
-    other = [ours != theirs for ours, theirs in zip(asked.input_hashes, said, strict=True)]
-    output = ModelOutput.of(np.where(other, np.nan, p_up), expected.thresholds, expected.digest, said)
-    reasons = tuple(
-        because(Cause.INPUT, f"it saw {theirs or 'no input'}, given was {ours}") if differs else reason
-        for ours, theirs, differs, reason in zip(asked.input_hashes, said, other, output.reasons, strict=True)
-    )
-    return replace(output, reasons=reasons)
+def _vote(p_up: float, said: str, given: str, expected: Expected) -> ShadowVote:
+    if said == given:
+        return ShadowVote.of(p_up, expected.thresholds, expected.digest, said)
+    seen = said if _is_hash(said) else ""
+    reason = because(Cause.INPUT, f"it saw {seen or 'no input'}, given was {given}")
+    return ShadowVote.none(Status.REFUSED, expected.digest, reason, seen)
 
 
 def _is_hash(text: str) -> bool:

@@ -22,7 +22,7 @@ from quantum_trader.bus.lease import Lease, LeaseLostError
 from quantum_trader.bus.reader import BarReader
 from quantum_trader.bus.writer import CommitBatch, CommitResult, DecisionWriter
 from quantum_trader.core.bars import WINDOW
-from quantum_trader.core.decision import DecisionRecord, Occasion, shadow_votes
+from quantum_trader.core.decision import DecisionRecord, Occasion
 from quantum_trader.core.errors import BusError, format_ms
 from quantum_trader.core.features import Computation
 from quantum_trader.core.intent import build_intent
@@ -32,7 +32,7 @@ from quantum_trader.engine.deciding import (
     abstentions,
     decide_batch,
     finish_batch,
-    with_feature_reasons,
+    without_broken_rows,
 )
 from quantum_trader.engine.intake import Intake, Ready
 from quantum_trader.engine.loglines import RateLimit, loaded_line, shadow_line, telemetry_line
@@ -240,19 +240,19 @@ class Service:
         self._stage.turn(self._clock.now_us(), wait=True)
         began = time.perf_counter()
         self._batch += 1
-        # The server answers while this process computes.
-        self._writer.look_ahead([item.entry.bar.symbol for item in ready], self._config.timeframe)
         # What a shadow sees leaves as soon as it is there: it works while the rest is computed and the voters answer.
         computation = Computation([item.window.matrix() for item in ready])
         self._stage.shadows.submit(self._batch, "sequence", computation.sequences)
+        # The server answers while this process computes.
+        self._writer.look_ahead([item.entry.bar.symbol for item in ready], self._config.timeframe)
         batch = finish_batch(computation)
         self._stage.shadows.submit(self._batch, "row", batch.rows)
         occasion = self._occasion(ready, batch)
         decisions, outputs = decide_batch(occasion, batch, self._stage.voters, self._vote_policy)
         decided, votes_in = time.perf_counter(), time.monotonic()
         answers = {
-            name: shadow_votes(with_feature_reasons(output, batch))
-            for name, output in self._stage.shadows.collect(self._batch, len(ready), votes_in).items()
+            name: without_broken_rows(votes, batch)
+            for name, votes in self._stage.shadows.collect(self._batch, len(ready), votes_in).items()
         }
         waited = time.perf_counter()
         now_us = self._clock.now_us()

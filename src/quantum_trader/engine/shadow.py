@@ -14,8 +14,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
+from quantum_trader.core.decision import ShadowVote
 from quantum_trader.core.features import Float32Array
-from quantum_trader.core.predictions import MODELS, Cause, ModelOutput, Status, Thresholds, because
+from quantum_trader.core.predictions import MODELS, Cause, Status, Thresholds, because
 from quantum_trader.engine import cgroup
 from quantum_trader.engine.backoff import Backoff
 from quantum_trader.engine.breaker import Breaker
@@ -23,6 +24,7 @@ from quantum_trader.engine.child import WORKER
 from quantum_trader.engine.limits import Limits
 from quantum_trader.engine.loading import ShadowSpec
 from quantum_trader.engine.mailbox import Mailbox
+from quantum_trader.engine.processors import Processors
 from quantum_trader.engine.replies import Expected, Miss
 from quantum_trader.engine.supervisor import Job, RunAs, Supervisor
 from quantum_trader.models.artefact import load_artefact
@@ -87,9 +89,13 @@ class Shadow:
         """Leave a batch. Never blocks."""
         self._mailbox.submit(number, inputs)
 
-    def collect(self, number: int, n: int, votes_in: float) -> ModelOutput:
+    def collect(self, number: int, n: int, votes_in: float) -> list[ShadowVote]:
         """The answer to the last batch, or why there is none, at most a grace after `votes_in` (time.monotonic)."""
         return self._mailbox.collect(number, n, votes_in)
+
+    def look(self) -> None:
+        """Between two batches: has it spoken unasked? Never blocks."""
+        self._mailbox.look()
 
     def state(self) -> ShadowState:
         """How it stands; for any thread."""
@@ -143,7 +149,8 @@ class ShadowRing:
         hang_s: float = 5.0,
         misses: int = 3,
     ) -> None:
-        self._run_as = RunAs(Limits(memory_mb), hang_s, program)
+        self._processors = Processors()
+        self._run_as = RunAs(Limits(memory_mb), hang_s, program, self._processors)
         self._grace_s, self._misses, self._weights = grace_ms / 1000.0, misses, weights
         # Replaced whole when it changes: other threads read it.
         self._shadows = {spec.model: self.prepare(spec) for spec in specs}
@@ -177,10 +184,11 @@ class ShadowRing:
         """Leave a batch for every shadow that sees this kind of input. Never blocks."""
         for shadow in self._shadows.values():
             if shadow.uses == uses:
+                self._processors.take_this()
                 shadow.submit(number, inputs)
 
-    def collect(self, number: int, n: int, votes_in: float) -> dict[str, ModelOutput]:
-        """Every shadow's answer to the last batch or the lack of it, at most one grace after `votes_in`.
+    def collect(self, number: int, n: int, votes_in: float) -> dict[str, list[ShadowVote]]:
+        """What every shadow says of each row of the last batch, or why nothing, at most one grace after `votes_in`.
 
         Args:
             number: Of the batch.
@@ -194,6 +202,11 @@ class ShadowRing:
         return {model: shadow.state() for model, shadow in self._shadows.items()}
 
     # Between two batches, by the deciding thread.
+
+    def look(self) -> None:
+        """Notice who has spoken unasked. Never blocks."""
+        for shadow in self._shadows.values():
+            shadow.look()
 
     def admit(self, shadow: Shadow) -> None:
         """Start a prepared shadow; where its model has one already, `turn` lets it follow that one."""

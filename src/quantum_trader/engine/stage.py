@@ -72,6 +72,8 @@ class Stage:
             self._carry_out(prepared, now_us)
         if ended:
             self._pulse.reloaded()
+        if not wait:
+            self.shadows.look()
         followed = self.shadows.turn()
         if followed:
             self._show(followed, {spec.model: "followed" for spec in followed}, now_us)

@@ -27,6 +27,7 @@ from quantum_trader.engine.limits import Limits
 from quantum_trader.engine.line import Line
 from quantum_trader.engine.loglines import loaded_line
 from quantum_trader.engine.mailbox import Mailbox
+from quantum_trader.engine.processors import Processors
 from quantum_trader.engine.replies import Expected, Miss
 
 log = logging.getLogger(__name__)
@@ -43,11 +44,13 @@ class RunAs:
         limits: What its process may use.
         hang_s: A batch unanswered for so long ends the process, in seconds.
         program: Module that runs it, with extra arguments.
+        processors: Where it may run.
     """
 
     limits: Limits
     hang_s: float
     program: Sequence[str]
+    processors: Processors
 
 
 @dataclass(frozen=True, slots=True)
@@ -141,8 +144,12 @@ class Supervisor:
             self._child = child
             if self._closing.is_set():
                 child.hang_up()
+        processors = self._run_as.processors
+        if processors.add(child.pid):
+            child.held.append("not on the deciding processor")
         with contextlib.ExitStack() as held:
             over = self._talk(child, held)
+            processors.remove(child.pid)
             if over.by_itself:
                 over = over.with_status(child.exit_words())
             # Only then may the line go: until then the deciding thread may use it.
