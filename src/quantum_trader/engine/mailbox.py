@@ -17,6 +17,7 @@ import contextlib
 import os
 import threading
 import time
+from collections.abc import Callable
 
 from quantum_trader.core.decision import ShadowVote
 from quantum_trader.core.features import Float32Array
@@ -40,10 +41,19 @@ class Mailbox:
         breaker: How long to wait.
         backoff: Is told what was on time.
         down: Why nothing can be asked yet.
+        make_room: Called by the deciding thread before it wakes the process.
     """
 
-    def __init__(self, digest: str, breaker: Breaker, backoff: Backoff, down: Miss = _NOT_STARTED) -> None:
+    def __init__(
+        self,
+        digest: str,
+        breaker: Breaker,
+        backoff: Backoff,
+        down: Miss = _NOT_STARTED,
+        make_room: Callable[[], None] = lambda: None,
+    ) -> None:
         self._digest, self._breaker, self._backoff = digest, breaker, backoff
+        self._make_room = make_room
         self._changed = threading.Condition()
         self._down: Miss | None = down
         self._line: Line | None = None
@@ -65,6 +75,7 @@ class Mailbox:
                 return
             batch = Batch(number, inputs, time.monotonic())
             if self._line.given is None:
+                self._make_room()
                 self._line.give(batch, claim=True)
                 return
             # It owes an answer still.

@@ -72,7 +72,7 @@ class Shadow:
         manifest = load_artefact(spec.path).manifest
         self.uses = manifest.uses
         thresholds = Thresholds(manifest.thresholds.buy_above, manifest.thresholds.sell_below)
-        self._mailbox = Mailbox(spec.digest, breaker, backoff)
+        self._mailbox = Mailbox(spec.digest, breaker, backoff, make_room=run_as.processors.take_this)
         job = Job(spec.model, spec.path, Expected(spec.digest, thresholds), weight)
         self._supervisor = Supervisor(job, self._mailbox, run_as)
 
@@ -149,8 +149,7 @@ class ShadowRing:
         hang_s: float = 5.0,
         misses: int = 3,
     ) -> None:
-        self._processors = Processors()
-        self._run_as = RunAs(Limits(memory_mb), hang_s, program, self._processors)
+        self._run_as = RunAs(Limits(memory_mb), hang_s, program, Processors())
         self._grace_s, self._misses, self._weights = grace_ms / 1000.0, misses, weights
         # Replaced whole when it changes: other threads read it.
         self._shadows = {spec.model: self.prepare(spec) for spec in specs}
@@ -184,7 +183,6 @@ class ShadowRing:
         """Leave a batch for every shadow that sees this kind of input. Never blocks."""
         for shadow in self._shadows.values():
             if shadow.uses == uses:
-                self._processors.take_this()
                 shadow.submit(number, inputs)
 
     def collect(self, number: int, n: int, votes_in: float) -> dict[str, list[ShadowVote]]:
