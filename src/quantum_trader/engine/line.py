@@ -42,8 +42,8 @@ class Line:
     """A conversation with a shadow that has greeted.
 
     Two may wait for the answer: the deciding thread, while it has claimed the line, or the shadow's own thread. While
-    there is nothing for it to do, that one hears of nothing but the other end's hanging up: who listens to a line has
-    to be told the kernel, and a bar that goes smoothly should not pay for it.
+    there is nothing for it to do, that one hears of nothing but the other end's hanging up: the kernel has to be told
+    whom to wake, and a bar that goes smoothly should not pay for that.
 
     Args:
         connection: The engine's end; from now on it does not block.
