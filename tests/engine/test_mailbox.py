@@ -34,9 +34,13 @@ class Box:
     """A mailbox and the shadow's end of its socket; `attend` is what the shadow's thread does when it wakes."""
 
     def __init__(self, grace_s: float = 0.05, misses: int = 3) -> None:
-        self.mailbox = Mailbox(DIGEST, Breaker(misses, grace_s), Backoff())
+        self.rooms = 0
+        self.mailbox = Mailbox(DIGEST, Breaker(misses, grace_s), Backoff(), make_room=self.make_room)
         self.ends: list[socket.socket] = []
         self.lines: list[Line] = []
+
+    def make_room(self) -> None:
+        self.rooms += 1
 
     def up(self) -> None:
         ours, self.theirs = socket.socketpair()
@@ -111,6 +115,22 @@ def test_an_answer_is_there_at_once_and_no_thread_was_needed(boxes: list[Box]) -
         assert output.input_hashes == input_hashes(INPUTS)
     with pytest.raises(BlockingIOError):
         os.eventfd_read(box.mailbox.wake_fd)
+
+
+def test_room_is_made_at_every_batch_while_there_is_a_process(boxes: list[Box]) -> None:
+    box = Box()
+    boxes.append(box)
+    box.submit(1)
+    assert box.rooms == 0
+    box.up()
+    box.submit(2)
+    assert box.rooms == 1
+    # It owes an answer, and may be computing.
+    box.submit(3)
+    assert box.rooms == 2
+    box.mailbox.down(STOPPED)
+    box.submit(4)
+    assert box.rooms == 2
 
 
 def test_an_answer_within_the_grace_is_waited_for(boxes: list[Box]) -> None:

@@ -41,7 +41,7 @@ class Mailbox:
         breaker: How long to wait.
         backoff: Is told what was on time.
         down: Why nothing can be asked yet.
-        make_room: Called by the deciding thread before it wakes the process.
+        make_room: Called by the deciding thread at every batch for which there is a process.
     """
 
     def __init__(
@@ -73,9 +73,10 @@ class Mailbox:
             self._outcome = self._down
             if self._line is None:
                 return
+            # Before it is woken, and also where it is still busy with another batch.
+            self._make_room()
             batch = Batch(number, inputs, time.monotonic())
             if self._line.given is None:
-                self._make_room()
                 self._line.give(batch, claim=True)
                 return
             # It owes an answer still.
