@@ -1,6 +1,7 @@
 """Whatever bytes a shadow sends, what is recorded is a whole, valid output, and no decision changes by a bit."""
 
 import math
+from dataclasses import replace
 
 import msgspec
 import numpy as np
@@ -85,7 +86,7 @@ def test_any_bytes_give_a_whole_and_valid_output(body: bytes, n: int) -> None:
 
 @given(values=st.lists(any_double | st.floats(0.0, 1.0), min_size=1, max_size=8))
 def test_a_vote_is_what_an_array_of_all_values_would_give(values: list[float]) -> None:
-    together = ModelOutput.of(np.array(values), THRESHOLDS, DIGEST, hashes(len(values)))
+    together = replace(ModelOutput.of(np.array(values), THRESHOLDS, DIGEST), input_hashes=hashes(len(values)))
     assert votes_of(reply(values), len(values)) == shadow_votes(together)
 
 

@@ -1,6 +1,7 @@
 """Events of a deployed shadow, written through the engine's own writers, and events that were tampered with."""
 
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -41,12 +42,10 @@ class Deployment:
         """n decisions of one symbol, HOLD included, as the engine takes them."""
         rng = np.random.default_rng(seed)
         outputs = {
-            model: ModelOutput.of(
-                np.round(rng.uniform(0.3, 0.7, n), 6), Thresholds(0.52, 0.48), digest, ("ab" * 8,) * n
-            )
+            model: ModelOutput.of(np.round(rng.uniform(0.3, 0.7, n), 6), Thresholds(0.52, 0.48), digest)
             for model, digest in self.digests.items()
         }
-        shadow = outputs.pop("patchtst")
+        shadow = replace(outputs.pop("patchtst"), input_hashes=("ab" * 8,) * n)
         opens = [FIRST + i * STEP for i in range(n)]
         occasion = Occasion(
             "5m",

@@ -156,18 +156,16 @@ class ModelOutput:
     input_hashes: tuple[str, ...] = ()
 
     @classmethod
-    def of(
-        cls, p_up: NDArray[np.float64], thresholds: Thresholds, artefact: str, input_hashes: tuple[str, ...] = ()
-    ) -> "ModelOutput":
+    def of(cls, p_up: NDArray[np.float64], thresholds: Thresholds, artefact: str) -> "ModelOutput":
         """Answers that arrived: whatever is no probability is refused, value by value."""
         good = valid(p_up)
         if good.all():
             n = len(p_up)
-            return cls(p_up, thresholds.actions(p_up), (Status.OK,) * n, artefact, ("",) * n, input_hashes)
+            return cls(p_up, thresholds.actions(p_up), (Status.OK,) * n, artefact, ("",) * n)
         clean = np.where(good, p_up, np.nan)
         statuses = tuple(Status.OK if ok else Status.REFUSED for ok in good.tolist())
         reasons = tuple(no_probability(p) for p in p_up.tolist())
-        return cls(clean, thresholds.actions(clean), statuses, artefact, reasons, input_hashes)
+        return cls(clean, thresholds.actions(clean), statuses, artefact, reasons)
 
     @classmethod
     def none(cls, n: int, status: Status, artefact: str, reason: str) -> "ModelOutput":

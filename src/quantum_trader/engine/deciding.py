@@ -62,27 +62,28 @@ def predict(model: OnnxModel, batch: FeatureBatch) -> ModelOutput:
     except Exception as error:
         reason = f"{type(error).__name__}: {str(error).splitlines()[0] if str(error) else 'no message'}"
         return ModelOutput.none(len(inputs), Status.FAILED, model.digest, because(Cause.ERROR, reason))
-    return with_feature_reasons(ModelOutput.of(p_up, model.thresholds, model.digest), batch)
+    return _with_feature_reasons(ModelOutput.of(p_up, model.thresholds, model.digest), batch)
 
 
-def with_feature_reasons(output: ModelOutput, batch: FeatureBatch) -> ModelOutput:
+def _with_feature_reasons(output: ModelOutput, batch: FeatureBatch) -> ModelOutput:
     """The output without an answer, and with the true reason, on rows whose features are not finite."""
     if not batch.reasons:
         return output
     statuses, reasons = list(output.statuses), list(output.reasons)
     p_up, actions = output.p_up.copy(), output.actions.copy()
     for row, why in batch.reasons.items():
-        if statuses[row] in (Status.OK, Status.REFUSED):
-            statuses[row], reasons[row] = Status.REFUSED, because(Cause.FEATURES, why)
-            p_up[row], actions[row] = np.nan, Action.HOLD
+        statuses[row], reasons[row] = Status.REFUSED, because(Cause.FEATURES, why)
+        p_up[row], actions[row] = np.nan, Action.HOLD
     return replace(output, p_up=p_up, actions=actions, statuses=tuple(statuses), reasons=tuple(reasons))
 
 
-def without_broken_rows(votes: Sequence[ShadowVote], batch: FeatureBatch) -> list[ShadowVote]:
-    """The same of a shadow, which may have been shown such a row.
+def without_broken_rows(votes: list[ShadowVote], batch: FeatureBatch) -> list[ShadowVote]:
+    """A shadow's votes without an answer, and with the true reason, on rows whose features are not finite.
 
-    Its sequence leaves before the row beside it is known.
+    It may have been shown such a row: its sequence leaves before the row beside it is known.
     """
+    if not batch.reasons:
+        return votes
     answered = (Status.OK, Status.REFUSED)
     return [
         ShadowVote.none(Status.REFUSED, vote.artefact, because(Cause.FEATURES, batch.reasons[i]), vote.input_hash)

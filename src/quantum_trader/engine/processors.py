@@ -5,7 +5,6 @@ very processor that computes the votes: it waits for them there, or they for it,
 processor stands idle.
 """
 
-import contextlib
 import ctypes
 import os
 import threading
@@ -52,11 +51,11 @@ class Processors:
             self._pids.discard(pid)
 
     def _place(self, pid: int) -> bool:
-        others = self._allowed - {self._taken}
-        if len(self._allowed) < 2 or not others:
+        if len(self._allowed) < 2:
             return False
-        # A process that is gone, or a host that forbids it: then it is slower, and no less caged.
-        with contextlib.suppress(OSError):
-            os.sched_setaffinity(pid, others)
-            return True
-        return False
+        try:
+            os.sched_setaffinity(pid, self._allowed - {self._taken})
+        except OSError:
+            # A process that is gone, or a host that forbids it: then it is slower, and no less caged.
+            return False
+        return True

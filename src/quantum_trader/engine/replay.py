@@ -86,7 +86,6 @@ def _joined(symbol: str, ends: IntArray, parts: Sequence[tuple[FeatureBatch, dic
             tuple(status for piece in pieces for status in piece.statuses),
             pieces[0].artefact,
             tuple(reason for piece in pieces for reason in piece.reasons),
-            tuple(input_hash for piece in pieces for input_hash in piece.input_hashes),
         )
     return Answers(
         symbol,

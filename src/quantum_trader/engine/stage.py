@@ -73,6 +73,7 @@ class Stage:
         if ended:
             self._pulse.reloaded()
         if not wait:
+            # Bars in hand are not kept waiting for it.
             self.shadows.look()
         followed = self.shadows.turn()
         if followed:
