@@ -45,7 +45,8 @@ ANSWERS: dict[Fault, tuple[set[str], set[str]]] = {
     Fault.HUNG: ({"late: grace"}, _HUNG),
     Fault.CRASH_ON_7TH: ({"ok", "missing: stopped"}, {"failed: crashed", *_SLOW, *_DOWN}),
     Fault.CRASH_ON_EVERY: ({"missing: stopped"}, {"failed: crashed", *_SLOW, *_DOWN}),
-    Fault.MEMORY: ({"missing: stopped"}, {"failed: crashed", "missing: starting", *_SLOW}),
+    # A virtual machine may have to fetch every page first: then its first life ends over what it computes.
+    Fault.MEMORY: ({"missing: stopped"}, {"failed: crashed", *_SLOW, *_HUNG}),
     Fault.NAN: ({"refused: nan"}, _SLOW),
     Fault.INFINITE: ({"refused: infinite"}, _SLOW),
     Fault.OUTPUT_10MB: ({"missing: stopped"}, {"refused: too-large", *_SLOW, *_DOWN}),

@@ -51,7 +51,7 @@ SETTLE_S = 0.002
 REST_S = 5.0
 """How long all turns of one engine together wait for its shadow to come to rest."""
 
-MEMORY_MB = {Fault.MEMORY: 768}
+MEMORY_MB = {Fault.MEMORY: 640}
 """Limits for the fault that must reach its limit: with the default of 2 GiB that takes some hundred bars."""
 
 _SHADOW_KNOWN = (b"mode=SHADOW_ONLY: it does not vote", b" is down: ")

@@ -55,7 +55,7 @@ class Cause(StrEnum):
     BREAKER = "breaker"
     """Nothing was there, and after too many misses nobody waited."""
     HUNG = "hung"
-    """It did not answer for so long that its process was ended."""
+    """It did not answer for so long, or computed on it for so long, that its process was ended."""
     CRASHED = "crashed"
     """Its process ended over this very batch."""
     ERROR = "error"

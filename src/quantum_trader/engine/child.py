@@ -13,6 +13,8 @@ import sys
 from collections.abc import Sequence
 from pathlib import Path
 
+import psutil
+
 from quantum_trader.engine.cgroup import Group
 from quantum_trader.engine.frames import OUT_OF_MEMORY
 from quantum_trader.engine.limits import Limits, confine, seal
@@ -48,6 +50,15 @@ class Child:
     def pid(self) -> int:
         """Its number, which is no other's until `exit_words` or `end`."""
         return self._process.pid
+
+    def computed_s(self) -> float:
+        """The processor's time that it has taken, its threads together, in seconds (hundredths are told)."""
+        try:
+            times = psutil.Process(self._process.pid).cpu_times()
+        except psutil.Error:
+            # It has ended, which its socket tells.
+            return 0.0
+        return float(times.user + times.system)
 
     def seal(self) -> None:
         """Take the rest away, now that it has loaded all it needs."""

@@ -26,7 +26,7 @@ from quantum_trader.engine.loading import ShadowSpec
 from quantum_trader.engine.mailbox import Mailbox
 from quantum_trader.engine.processors import Processors
 from quantum_trader.engine.replies import Expected, Miss
-from quantum_trader.engine.supervisor import Job, RunAs, Supervisor
+from quantum_trader.engine.supervisor import PATIENCE, Job, Patience, RunAs, Supervisor
 from quantum_trader.models.artefact import load_artefact
 from quantum_trader.models.manifest import Uses
 
@@ -134,7 +134,7 @@ class ShadowRing:
         memory_mb: Address space of each process in MiB.
         program: Module that runs a shadow, with extra arguments. Not a setting: certificate and demo run a worker with
             a planted fault here.
-        hang_s: A batch unanswered for so long ends the process, in seconds.
+        patience: How long a batch may go unanswered before it ends the process; at least one grace.
         misses: So many misses one after the other open a shadow's breaker.
     """
 
@@ -146,11 +146,11 @@ class ShadowRing:
         *,
         memory_mb: int = Limits.memory_mb,
         program: Sequence[str] = WORKER,
-        hang_s: float = 5.0,
+        patience: Patience = PATIENCE,
         misses: int = 3,
     ) -> None:
-        self._run_as = RunAs(Limits(memory_mb), hang_s, program, Processors())
         self._grace_s, self._misses, self._weights = grace_ms / 1000.0, misses, weights
+        self._run_as = RunAs(Limits(memory_mb), patience.at_least(self._grace_s), program, Processors())
         # Replaced whole when it changes: other threads read it.
         self._shadows = {spec.model: self.prepare(spec) for spec in specs}
         self._coming: dict[str, Shadow] = {}

@@ -2,7 +2,7 @@
 
 - Nothing but its greeting is waited for in a read or a write; the conversation that follows cannot block (`line`).
 - A process that ends is noticed at once, between bars too, and started again after a pause (`backoff`).
-- A batch unanswered for `hang_s`: the process is killed, and the batch LATE (hung) if it is still awaited.
+- A batch unanswered for too long (`Patience`): the process is killed, and the batch LATE (hung) if it is still awaited.
 - A frame that is too large, or is no reply to what was asked, is REFUSED and ends the process too: nothing behind it
   can be trusted.
 - Before its first batch the process must report the digest of the artefact that it really loaded.
@@ -36,19 +36,44 @@ START_S = 120.0
 """Longest time to load an artefact; a large model on a busy machine takes seconds."""
 
 
+LOOK_S = 0.05
+"""How soon a process that is close to what it may compute is looked at again."""
+
+
+@dataclass(frozen=True)
+class Patience:
+    """How long a batch may go unanswered before it ends the process.
+
+    Attributes:
+        hang_s: By the clock, in seconds.
+        computing_s: By the processor's time that the process has taken for it, in seconds. One that only waits costs
+            nobody anything; one that computes takes a processor from those who decide. So it ends sooner.
+    """
+
+    hang_s: float = 5.0
+    computing_s: float = 1.0
+
+    def at_least(self, grace_s: float) -> "Patience":
+        """The same, but nobody who is still waited for is ended."""
+        return Patience(max(self.hang_s, 2.0 * grace_s), max(self.computing_s, 2.0 * grace_s))
+
+
+PATIENCE = Patience()
+
+
 @dataclass(frozen=True)
 class RunAs:
     """How a shadow is run.
 
     Attributes:
         limits: What its process may use.
-        hang_s: A batch unanswered for so long ends the process, in seconds.
+        patience: How long a batch may go unanswered.
         program: Module that runs it, with extra arguments.
         processors: Where it may run.
     """
 
     limits: Limits
-    hang_s: float
+    patience: Patience
     program: Sequence[str]
     processors: Processors
 
@@ -166,7 +191,7 @@ class Supervisor:
             line = Line(child.connection, self._job.expected, self._mailbox.wake_fd)
             held.callback(line.close)
             self._mailbox.up(line)
-            self._attend(line)
+            self._attend(child, line)
         except _Over as over:
             return over
         except Exception as error:
@@ -195,14 +220,13 @@ class Supervisor:
         told = [frames.one_line(word) for word in greeting.cage]
         log.info("cage of shadow %s: %s; by itself: %s", self._job.model, ", ".join(child.held), ", ".join(told))
 
-    def _attend(self, line: Line) -> NoReturn:
+    def _attend(self, child: Child, line: Line) -> NoReturn:
         """Be there for whatever the deciding thread leaves, until something ends it."""
-        hang_s = self._run_as.hang_s
-        owed_since: float | None = None
+        debt = _Debt(child, self._run_as.patience)
         while True:
-            line.wait(None if owed_since is None else max(owed_since + hang_s - time.monotonic(), 0.0))
+            line.wait(debt.check())
             try:
-                owed_since = self._mailbox.attend()
+                debt.owed(self._mailbox.attend())
             except frames.TooLargeError as error:
                 raise _refused(Cause.TOO_LARGE, str(error)) from None
             except frames.FrameError as error:
@@ -215,9 +239,42 @@ class Supervisor:
                     Miss(Status.FAILED, because(Cause.CRASHED, "its process ended over this batch")),
                     by_itself=True,
                 ) from None
-            if owed_since is not None and time.monotonic() >= owed_since + hang_s:
-                why = because(Cause.HUNG, f"no answer in {hang_s:g} s, its process was ended")
-                raise _Over(Miss(Status.MISSING, why), Miss(Status.LATE, why))
+
+
+class _Debt:
+    """An answer that a process owes, by the clock and by what it computes meanwhile."""
+
+    def __init__(self, child: Child, patience: Patience) -> None:
+        self._child, self._patience = child, patience
+        self._since: float | None = None
+        self._computed_before = self._child.computed_s()
+
+    def owed(self, since: float | None) -> None:
+        """Since when (time.monotonic) an answer is owed; None if none is."""
+        if since is not None and since != self._since:
+            self._computed_before = self._child.computed_s()
+        self._since = since
+
+    def check(self) -> float | None:
+        """How long it may be waited for before the next look, in seconds; None where nothing is owed.
+
+        Raises:
+            _Over: if that was long enough.
+        """
+        if self._since is None:
+            return None
+        left = self._since + self._patience.hang_s - time.monotonic()
+        if left <= 0.0:
+            raise _hung(f"in {self._patience.hang_s:g} s")
+        computing = self._computed_before + self._patience.computing_s - self._child.computed_s()
+        if computing <= 0.0:
+            raise _hung(f"after {self._patience.computing_s:g} s of computing")
+        return min(left, max(computing, LOOK_S))
+
+
+def _hung(how_long: str) -> _Over:
+    why = because(Cause.HUNG, f"no answer {how_long}, its process was ended")
+    return _Over(Miss(Status.MISSING, why), Miss(Status.LATE, why))
 
 
 def _stopped(detail: str, *, by_itself: bool = False) -> _Over:
