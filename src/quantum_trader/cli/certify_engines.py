@@ -48,8 +48,9 @@ DECIDED_S = 30.0
 SETTLE_S = 0.002
 """How long a side runs before and after its turn: long enough to wait for bars again, and to finish after a commit."""
 
-REST_S = 5.0
-"""How long all turns of one engine together wait for its shadow to come to rest."""
+REST_S = 30.0
+"""How long all turns of one engine together wait for its shadow to come to rest: long enough for several lives of one
+that computes until it is ended."""
 
 MEMORY_MB = {Fault.MEMORY: 640}
 """Limits for the fault that must reach its limit: with the default of 2 GiB that takes some hundred bars."""

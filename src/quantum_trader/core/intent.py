@@ -39,7 +39,8 @@ def build_intent(
         return None
     direction = 1.0 if decision.action == "BUY" else -1.0
     price, atr = decision.entry_price, decision.atr_value
-    breakdown = _breakdown(decision.votes, shadows)
+    spoke = _in_order(decision.votes, shadows)
+    breakdown = {name: _entry(name, vote) for name, vote in spoke}
     return {
         "symbol": decision.symbol,
         "side": decision.action,
@@ -68,7 +69,7 @@ def build_intent(
         "timeframe": decision.timeframe,
         "ts_open": decision.ts_open,
         "ts_close": decision.ts_close,
-        "artefacts": {name: vote.artefact for name, vote in _in_order(decision.votes, shadows)},
+        "artefacts": {name: vote.artefact for name, vote in spoke},
     }
 
 
@@ -94,20 +95,17 @@ def _in_order(
     return [(name, both[name]) for name in MODELS if name in both]
 
 
-def _breakdown(votes: Mapping[str, ModelVote], shadows: Mapping[str, ShadowVote]) -> dict[str, dict[str, Any]]:
-    entries = {}
-    for name, vote in _in_order(votes, shadows):
-        shadow = isinstance(vote, ShadowVote)
-        entry = {
-            "action": vote.action,
-            "confidence": vote.confidence,
-            "model": FULL_NAMES[name] + ("_shadow" if shadow else ""),
-        }
-        if shadow:
-            entry["shadow"] = True
-        if vote.status != "ok":
-            entry["status"] = vote.status
-        if isinstance(vote, ShadowVote) and vote.reason:
-            entry["reason"] = cause_of(vote.reason)
-        entries[name] = entry
-    return entries
+def _entry(name: str, vote: ModelVote | ShadowVote) -> dict[str, Any]:
+    shadow = isinstance(vote, ShadowVote)
+    entry = {
+        "action": vote.action,
+        "confidence": vote.confidence,
+        "model": FULL_NAMES[name] + ("_shadow" if shadow else ""),
+    }
+    if shadow:
+        entry["shadow"] = True
+    if vote.status != "ok":
+        entry["status"] = vote.status
+    if isinstance(vote, ShadowVote) and vote.reason:
+        entry["reason"] = cause_of(vote.reason)
+    return entry

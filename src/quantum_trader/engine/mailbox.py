@@ -88,6 +88,9 @@ class Mailbox:
         with self._changed:
             if self._number != number:
                 raise ValueError(f"batch {number} was never submitted; the last one is {self._number}")
+            if self._outcome is not None:
+                # There is no process, or its thread has the answer already.
+                return self._end(self._outcome, n, votes_in)
             late = _NOT_AWAITED if self._breaker.open else _LATE
             until = votes_in + self._breaker.wait_s
             line = self._line
@@ -99,10 +102,20 @@ class Mailbox:
             wait_s = until - time.monotonic()
             if self._outcome is None and wait_s > 0:
                 self._changed.wait_for(lambda: self._outcome is not None, wait_s)
-            outcome = late if self._outcome is None else self._outcome
-            self._votes_in = votes_in
-            self._count(outcome)
-        return outcome.votes(n, self._digest) if isinstance(outcome, Miss) else outcome
+            return self._end(late if self._outcome is None else self._outcome, n, votes_in)
+
+    def _end(self, outcome: list[ShadowVote] | Miss, n: int, votes_in: float) -> list[ShadowVote]:
+        """This is what has become of the batch."""
+        self._votes_in = votes_in
+        if not isinstance(outcome, Miss):
+            self._on_time(0.0)
+            return outcome
+        if outcome.status is Status.REFUSED:
+            self._on_time(0.0)
+        else:
+            self._breaker.missed()
+            self._backoff.missed()
+        return outcome.votes(n, self._digest)
 
     def look(self) -> None:
         """Between two batches: leave a shadow that speaks unasked to its thread. Never blocks."""
@@ -135,13 +148,6 @@ class Mailbox:
             line.leave()
             # It has to think of when this batch is too old.
             self.wake()
-
-    def _count(self, outcome: list[ShadowVote] | Miss) -> None:
-        if isinstance(outcome, Miss) and outcome.status is not Status.REFUSED:
-            self._breaker.missed()
-            self._backoff.missed()
-        else:
-            self._on_time(0.0)
 
     def _on_time(self, after_s: float) -> None:
         if self._breaker.answered(after_s):
