@@ -20,6 +20,9 @@ from quantum_trader.core.features import (
     Computation,
     Features,
     compute,
+    compute_batch,
+    hashes_of_both,
+    input_hashes,
 )
 
 CRASH = 1_760_130_000_000
@@ -111,10 +114,14 @@ class TestTheNumbers:
         assert 0 < row["rsi_14"] < 1
         assert (row["rsi_6"] > 0.5) == (changes[-6:].sum() > 0) or abs(row["rsi_6"] - 0.5) < 0.2
 
-    def test_hash_covers_row_and_sequence(self) -> None:
-        found = compute(window_of())
-        whole = hashlib.sha256(found.row.tobytes() + found.sequence.tobytes()).hexdigest()
-        assert found.input_hash == whole[:16]
+    def test_hashes_cover_the_sequence_and_the_row_behind_it(self) -> None:
+        found = compute_batch([window_of(1), window_of(2)])
+        alone, both = hashes_of_both(found.sequences, found.rows)
+        for i, one in enumerate(found):
+            sequence, row = one.sequence.tobytes(), one.row.tobytes()
+            assert alone[i] == hashlib.sha256(sequence).hexdigest()[:16]
+            assert both[i] == hashlib.sha256(sequence + row).hexdigest()[:16]
+        assert alone == input_hashes(found.sequences)
 
 
 class TestFeaturesArePure:

@@ -13,7 +13,7 @@ from tests.core.strategies import INTERVAL, START, random_series
 
 from quantum_trader.core.bars import WINDOW
 from quantum_trader.core.decision import Occasion, canonical, shadow_votes
-from quantum_trader.core.features import SCHEMA, Computation, compute
+from quantum_trader.core.features import SCHEMA, Computation, compute, hashes_of_both, input_hashes
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import MODELS, ModelOutput, Status
 from quantum_trader.engine.deciding import (
@@ -120,7 +120,9 @@ class TestTheFeaturesOfABatch:
             features = compute(window)
             assert batch.rows[i].tobytes() == features.row.tobytes()
             assert batch.sequences[i].tobytes() == features.sequence.tobytes()
-            assert (batch.atr_fractions[i], batch.input_hashes[i]) == (features.atr_fraction, features.input_hash)
+            assert batch.atr_fractions[i] == features.atr_fraction
+        assert (batch.hashes("sequence"), tuple(batch.input_hashes)) == hashes_of_both(batch.sequences, batch.rows)
+        assert batch.hashes("row") == input_hashes(batch.rows)
         assert batch.inputs("row") is batch.rows
         assert batch.inputs("sequence") is batch.sequences
         assert batch.reasons == {}

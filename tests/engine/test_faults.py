@@ -55,7 +55,7 @@ class Run:
         self.number += 1
         began = time.monotonic()
         self.ring.submit(self.number, "sequence", self.batch.sequences)
-        output = Said.of(self.ring.collect(self.number, N, time.monotonic())["patchtst"])
+        output = Said.of(self.ring.collect(self.number, self.batch, time.monotonic())["patchtst"])
         assert time.monotonic() - began < GRACE_MS / 1000.0 + SLACK_S
         return output
 

@@ -24,6 +24,7 @@ from quantum_trader.engine.replies import Expected, Miss
 
 DIGEST = "d" * 64
 INPUTS = np.arange(6, dtype=np.float32).reshape(2, 3)
+HASHES = input_hashes(INPUTS)
 CRASHED = Miss(Status.FAILED, "crashed: x")
 STOPPED = Miss(Status.MISSING, "stopped: x")
 P_UP = np.array([0.2, 0.9])
@@ -74,7 +75,7 @@ class Box:
         self.reply(self.asked())
 
     def collect(self, number: int, votes_in: float | None = None) -> Said:
-        return Said.of(self.mailbox.collect(number, 2, time.monotonic() if votes_in is None else votes_in))
+        return Said.of(self.mailbox.collect(number, HASHES, time.monotonic() if votes_in is None else votes_in))
 
     def collected(self, number: int, votes_in: float | None = None) -> tuple[Status, str]:
         output = self.collect(number, votes_in)

@@ -51,8 +51,8 @@ def ask(ring: ShadowRing, number: int, batch: FeatureBatch) -> None:
     ring.submit(number, "row", batch.rows)
 
 
-def answers(ring: ShadowRing, number: int, n: int) -> dict[str, Said]:
-    return {model: Said.of(votes) for model, votes in ring.collect(number, n, time.monotonic()).items()}
+def answers(ring: ShadowRing, number: int, batch: FeatureBatch) -> dict[str, Said]:
+    return {model: Said.of(votes) for model, votes in ring.collect(number, batch, time.monotonic()).items()}
 
 
 class Rings:
@@ -113,7 +113,7 @@ class TestAShadow:
         expected = OnnxModel(load_artefact(spec.path)).predict(batch.sequences)
         for number in range(5):
             ask(ring, number, batch)
-            output = answers(ring, number, 5)["patchtst"]
+            output = answers(ring, number, batch)["patchtst"]
             assert output.statuses == (Status.OK,) * 5
             assert output.p_up == tuple(expected.tolist())
             assert output.artefact == spec.digest
@@ -127,7 +127,7 @@ class TestAShadow:
         ring = rings([spec], grace_ms=60_000.0)
         began = time.monotonic()
         ask(ring, 1, batch)
-        output = answers(ring, 1, 5)["patchtst"]
+        output = answers(ring, 1, batch)["patchtst"]
         assert time.monotonic() - began < 30.0
         assert output.statuses == (Status.MISSING,) * 5
         assert cause_of(output.reasons[0]) == Cause.STARTING
@@ -140,7 +140,7 @@ class TestAShadow:
         process_of(ring).send_signal(signal.SIGSTOP)
         for number in range(3):
             ask(ring, number, batch)
-            assert answers(ring, number, 5)["patchtst"].statuses == (Status.LATE,) * 5
+            assert answers(ring, number, batch)["patchtst"].statuses == (Status.LATE,) * 5
         assert ring.states()["patchtst"].breaker_open
         # Its answers to old batches are dropped when it goes on; a new batch closes the breaker and is waited for.
         process_of(ring).send_signal(signal.SIGCONT)
@@ -149,7 +149,7 @@ class TestAShadow:
             number += 1
             ask(ring, number, batch)
             time.sleep(0.02)
-            if answers(ring, number, 5)["patchtst"].statuses == (Status.OK,) * 5:
+            if answers(ring, number, batch)["patchtst"].statuses == (Status.OK,) * 5:
                 break
             assert time.monotonic() < end
         assert not ring.states()["patchtst"].breaker_open
@@ -162,13 +162,13 @@ class TestAShadow:
         process_of(ring).kill()
         wait_down(ring)
         ask(ring, 1, batch)
-        output = answers(ring, 1, 5)["patchtst"]
+        output = answers(ring, 1, batch)["patchtst"]
         assert output.statuses == (Status.MISSING,) * 5
         assert output.reasons[0] == "stopped: its process ended between two batches (killed by SIGKILL)"
         assert ring.wait_ready(30)
         assert ring.states()["patchtst"].restarts == 1
         ask(ring, 2, batch)
-        assert answers(ring, 2, 5)["patchtst"].statuses == (Status.OK,) * 5
+        assert answers(ring, 2, batch)["patchtst"].statuses == (Status.OK,) * 5
 
     def test_that_is_another_artefact_than_configured_never_answers(
         self, spec: ShadowSpec, batch: FeatureBatch, tmp_path: Path, rings: Rings
@@ -180,7 +180,7 @@ class TestAShadow:
         while seen is Status.MISSING and time.monotonic() < end:
             number += 1
             ask(ring, number, batch)
-            output = answers(ring, number, 5)["patchtst"]
+            output = answers(ring, number, batch)["patchtst"]
             seen = output.statuses[0]
         assert output.statuses == (Status.REFUSED,) * 5
         assert output.reasons[0] == f"digest: it loaded artefact {load_artefact(other).digest[:16]}"
@@ -196,7 +196,7 @@ class TestAShadow:
         while seen is Status.MISSING and time.monotonic() < end:
             number += 1
             ask(ring, number, batch)
-            output = answers(ring, number, 5)["patchtst"]
+            output = answers(ring, number, batch)["patchtst"]
             seen = output.statuses[0]
         assert output.statuses == (Status.FAILED,) * 5
         assert output.reasons[0].startswith("load: artefact ")
@@ -207,7 +207,7 @@ class TestAShadow:
         ring = rings([ShadowSpec("patchtst", tmp_path, "", "manifest.json is missing", loadable=False)])
         assert ring.wait_ready(0.0)
         ask(ring, 1, batch)
-        output = answers(ring, 1, 5)["patchtst"]
+        output = answers(ring, 1, batch)["patchtst"]
         assert output.statuses == (Status.FAILED,) * 5
         assert output.reasons == ("load: manifest.json is missing",) * 5
         assert output.artefact == ""
@@ -221,8 +221,9 @@ class TestAShadow:
         rows[2], sequences[2] = np.nan, np.nan
         ring = rings([spec])
         assert ring.wait_ready(30)
-        ask(ring, 1, FeatureBatch(rows, sequences, batch.atr_fractions, batch.input_hashes, {2: "broken"}))
-        statuses = answers(ring, 1, 5)["patchtst"].statuses
+        broken = FeatureBatch(rows, sequences, batch.atr_fractions, batch.input_hashes, {2: "broken"})
+        ask(ring, 1, broken)
+        statuses = answers(ring, 1, broken)["patchtst"].statuses
         assert statuses == (Status.OK, Status.OK, Status.REFUSED, Status.OK, Status.OK)
 
     def test_takes_a_large_batch(self, spec: ShadowSpec, batch: FeatureBatch, rings: Rings) -> None:
@@ -232,7 +233,7 @@ class TestAShadow:
         ring = rings([spec], grace_ms=20_000.0)
         assert ring.wait_ready(30)
         ask(ring, 1, many)
-        assert answers(ring, 1, 500)["patchtst"].statuses == (Status.OK,) * 500
+        assert answers(ring, 1, many)["patchtst"].statuses == (Status.OK,) * 500
 
     def test_with_a_grace_of_zero_is_never_waited_for(
         self, spec: ShadowSpec, batch: FeatureBatch, rings: Rings
@@ -243,7 +244,7 @@ class TestAShadow:
         began = time.monotonic()
         for number in range(200):
             ask(ring, number, batch)
-            assert answers(ring, number, 5)["patchtst"].statuses == (Status.LATE,) * 5
+            assert answers(ring, number, batch)["patchtst"].statuses == (Status.LATE,) * 5
         assert time.monotonic() - began < 5.0
 
 
@@ -258,7 +259,7 @@ class TestSeveralShadows:
         silent.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         ask(ring, 1, batch)
-        outputs = answers(ring, 1, 5)
+        outputs = answers(ring, 1, batch)
         assert 1.4 < time.monotonic() - began < 2.9
         assert {model: output.statuses[0] for model, output in outputs.items()} == {
             "lgbm": Status.LATE,
@@ -271,13 +272,13 @@ class TestSeveralShadows:
         ring = rings(specs, grace_ms=1500.0, program=program_of(Fault.SLEEPING))
         assert ring.wait_ready(60)
         ask(ring, 0, batch)
-        answers(ring, 0, 5)
+        answers(ring, 0, batch)
         for child in psutil.Process().children():
             if "faulty_worker" in " ".join(child.cmdline()):
                 child.send_signal(signal.SIGSTOP)
         began = time.monotonic()
         ask(ring, 1, batch)
-        outputs = answers(ring, 1, 5)
+        outputs = answers(ring, 1, batch)
         assert time.monotonic() - began < 2.9
         assert {output.statuses[0] for output in outputs.values()} == {Status.LATE}
 
@@ -293,7 +294,7 @@ class TestTheProcess:
                 os.sched_setaffinity(0, {processor})
                 ask(ring, number, batch)
                 assert set(process_of(ring).cpu_affinity()) == everywhere - {processor}
-                assert answers(ring, number, 5)["patchtst"].statuses == (Status.OK,) * 5
+                assert answers(ring, number, batch)["patchtst"].statuses == (Status.OK,) * 5
         finally:
             os.sched_setaffinity(0, everywhere)
 
@@ -427,7 +428,7 @@ class TestAProcessThatDoesNotKeepToTheProtocol:
         ring = rings([spec], grace_ms=20_000.0, program=("liar", spec.digest))
         assert ring.wait_ready(30)
         ask(ring, 1, batch)
-        output = answers(ring, 1, 5)["patchtst"]
+        output = answers(ring, 1, batch)["patchtst"]
         assert output.reasons[0].startswith(reason)
         wait_down(ring)
         assert ring.wait_ready(30)
@@ -456,7 +457,7 @@ class TestAProcessThatDoesNotKeepToTheProtocol:
             assert time.monotonic() < end
             time.sleep(0.01)
         ask(ring, 1, batch)
-        assert answers(ring, 1, 5)["patchtst"].statuses == (Status.MISSING,) * 5
+        assert answers(ring, 1, batch)["patchtst"].statuses == (Status.MISSING,) * 5
 
 
 class TestASuccessor:
@@ -474,7 +475,7 @@ class TestASuccessor:
             number += 1
             followed = ring.turn()
             ask(ring, number, batch)
-            output = answers(ring, number, 5)["patchtst"]
+            output = answers(ring, number, batch)["patchtst"]
             assert output.statuses == (Status.OK,) * 5, output.reasons
             said.append(output.artefact)
         assert [spec.model for spec in followed] == ["patchtst"]
@@ -492,7 +493,7 @@ class TestASuccessor:
         ring.admit(ring.prepare(later))
         assert ring.turn() == [later]
         ask(ring, 1, batch)
-        output = answers(ring, 1, 5)["patchtst"]
+        output = answers(ring, 1, batch)["patchtst"]
         assert output.statuses == (Status.MISSING,) * 5
         assert cause_of(output.reasons[0]) == Cause.STARTING
         assert output.artefact == later.digest

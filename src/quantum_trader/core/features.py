@@ -69,13 +69,6 @@ class Features:
     sequence: Float32Array
     atr_fraction: float
 
-    @property
-    def input_hash(self) -> str:
-        """First 16 hexadecimal characters of the SHA-256 over row and sequence bytes."""
-        digest = hashlib.sha256(self.row.tobytes())
-        digest.update(self.sequence.tobytes())
-        return digest.hexdigest()[:16]
-
 
 def input_hashes(inputs: Float32Array) -> tuple[str, ...]:
     """What one model sees of each of n symbols, as hashes.
@@ -86,7 +79,28 @@ def input_hashes(inputs: Float32Array) -> tuple[str, ...]:
     Returns:
         Of each item the first 16 hexadecimal characters of the SHA-256 over its bytes.
     """
-    return tuple([hashlib.sha256(item).hexdigest()[:16] for item in np.ascontiguousarray(inputs)])
+    return tuple([_short(hashlib.sha256(item)) for item in np.ascontiguousarray(inputs)])
+
+
+def hashes_of_both(sequences: Float32Array, rows: Float32Array) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """What models of sequences see of each of n symbols, and what all models together see, hashed in one go.
+
+    Args:
+        sequences: float32, shape (n, 128, 8).
+        rows: float32, shape (n, F).
+
+    Returns:
+        `input_hashes` of the sequences, and the same of each sequence's bytes with its row's behind them.
+    """
+    digests = [hashlib.sha256(sequence) for sequence in np.ascontiguousarray(sequences)]
+    alone = tuple([_short(digest) for digest in digests])
+    for digest, row in zip(digests, np.ascontiguousarray(rows), strict=True):
+        digest.update(row)
+    return alone, tuple([_short(digest) for digest in digests])
+
+
+def _short(digest: "hashlib._Hash") -> str:
+    return digest.hexdigest()[:16]
 
 
 @dataclass(frozen=True, slots=True)

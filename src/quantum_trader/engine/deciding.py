@@ -11,7 +11,7 @@ import numpy as np
 
 from quantum_trader.core.bars import FloatArray
 from quantum_trader.core.decision import Decision, Occasion, ShadowVote, decide
-from quantum_trader.core.features import Computation, Float32Array
+from quantum_trader.core.features import Computation, Float32Array, hashes_of_both, input_hashes
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import Action, Cause, ModelOutput, Status, because
 from quantum_trader.models.inference import OnnxModel
@@ -25,8 +25,9 @@ class FeatureBatch:
         rows: float32, shape (n, F); NaN where the features of a window are not finite.
         sequences: float32, shape (n, 128, 8); NaN likewise.
         atr_fractions: Length n; 0 where the features are not finite.
-        input_hashes: Length n; empty text where the features are not finite.
+        input_hashes: Of what all models together see, length n; empty text where the features are not finite.
         reasons: By row, why there are no features.
+        sequence_hashes: Of the sequences as they left for the shadows, length n; where they were not hashed, none.
     """
 
     rows: Float32Array
@@ -34,10 +35,16 @@ class FeatureBatch:
     atr_fractions: list[float]
     input_hashes: list[str]
     reasons: dict[int, str] = field(default_factory=dict)
+    sequence_hashes: tuple[str, ...] = ()
 
     def inputs(self, uses: str) -> Float32Array:
         """The array that a model of this kind sees: ``row`` or ``sequence``."""
         return self.rows if uses == "row" else self.sequences
+
+    def hashes(self, uses: str) -> tuple[str, ...]:
+        """Of what a shadow of this kind was given, length n."""
+        known = self.sequence_hashes if uses == "sequence" else ()
+        return known or input_hashes(self.inputs(uses))
 
 
 def feature_batch(windows: Sequence[FloatArray]) -> FeatureBatch:
@@ -48,10 +55,12 @@ def feature_batch(windows: Sequence[FloatArray]) -> FeatureBatch:
 def finish_batch(computation: Computation) -> FeatureBatch:
     """The features of windows whose sequences were used already."""
     arrays = computation.finish()
-    atr, hashes = arrays.atr_fractions.tolist(), [features.input_hash for features in arrays]
+    # Of the sequences that were used already: those of the arrays are erased where a row is broken.
+    sequence_hashes, both = hashes_of_both(computation.sequences, arrays.rows)
+    atr, hashes = arrays.atr_fractions.tolist(), list(both)
     for i in arrays.problems:
         atr[i], hashes[i] = 0.0, ""
-    return FeatureBatch(arrays.rows, arrays.sequences, atr, hashes, arrays.problems)
+    return FeatureBatch(arrays.rows, arrays.sequences, atr, hashes, arrays.problems, sequence_hashes)
 
 
 def predict(model: OnnxModel, batch: FeatureBatch) -> ModelOutput:

@@ -66,7 +66,7 @@ class Line:
         self._wanted = 0
         self._rest = memoryview(b"")
         self._reader = frames.Reader(0)
-        self._asked: Asked | None = None
+        self._hashes: tuple[str, ...] | None = None
         self.given: Batch | None = None
         self.claimed = False
 
@@ -80,7 +80,7 @@ class Line:
         request = frames.Request(batch.number, batch.inputs.shape, batch.inputs.tobytes())
         self._rest = memoryview(frames.framed(_encode(request)))
         self._reader = frames.Reader(frames.reply_limit(len(batch.inputs)))
-        self._asked, self.given = None, batch
+        self._hashes, self.given = None, batch
         # One that is gone shows when it is read from, and to the shadow's thread at once.
         with contextlib.suppress(OSError):
             self._send()
@@ -95,17 +95,9 @@ class Line:
         self._send()
         self._listen(claimed=self.claimed)
 
-    def expect(self) -> Asked:
-        """What the answer has to be about; hashed once, best while the shadow works.
-
-        Raises:
-            ValueError: if nothing was asked.
-        """
-        if self.given is None:
-            raise ValueError("nothing was asked")
-        if self._asked is None:
-            self._asked = Asked(self.given.number, input_hashes(self.given.inputs))
-        return self._asked
+    def expect(self, hashes: tuple[str, ...]) -> None:
+        """These are the hashes of the batch's inputs; where nobody says so, `take` computes them."""
+        self._hashes = hashes
 
     def take(self) -> list[ShadowVote] | Miss | None:
         """The answer to the batch, or None while it is not whole.
@@ -121,7 +113,8 @@ class Line:
         body = self._reader.read(self._connection)
         if body is None:
             return None
-        outcome = read_reply(body, self.expect(), self._expected)
+        hashes = input_hashes(self.given.inputs) if self._hashes is None else self._hashes
+        outcome = read_reply(body, Asked(self.given.number, hashes), self._expected)
         self.given = None
         self._listen(claimed=False)
         return outcome

@@ -83,8 +83,15 @@ class Mailbox:
             self._waiting = batch
             self._leave(self._line)
 
-    def collect(self, number: int, n: int, votes_in: float) -> list[ShadowVote]:
-        """What there is of a batch of n rows whose votes were in at `votes_in` (time.monotonic), or why nothing."""
+    def collect(self, number: int, hashes: tuple[str, ...], votes_in: float) -> list[ShadowVote]:
+        """What there is of a batch, or why nothing.
+
+        Args:
+            number: Of the batch.
+            hashes: Of each of its n inputs.
+            votes_in: When its votes were in, seconds of time.monotonic.
+        """
+        n = len(hashes)
         with self._changed:
             if self._number != number:
                 raise ValueError(f"batch {number} was never submitted; the last one is {self._number}")
@@ -95,7 +102,7 @@ class Mailbox:
             until = votes_in + self._breaker.wait_s
             line = self._line
             if line is not None and line.claimed:
-                line.expect()
+                line.expect(hashes)
         if line is not None:
             self._take(line, until)
         with self._changed:

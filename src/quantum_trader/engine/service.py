@@ -252,7 +252,7 @@ class Service:
         decided, votes_in = time.perf_counter(), time.monotonic()
         answers = {
             name: without_broken_rows(votes, batch)
-            for name, votes in self._stage.shadows.collect(self._batch, len(ready), votes_in).items()
+            for name, votes in self._stage.shadows.collect(self._batch, batch, votes_in).items()
         }
         waited = time.perf_counter()
         now_us = self._clock.now_us()

@@ -21,6 +21,7 @@ from quantum_trader.engine import cgroup
 from quantum_trader.engine.backoff import Backoff
 from quantum_trader.engine.breaker import Breaker
 from quantum_trader.engine.child import WORKER
+from quantum_trader.engine.deciding import FeatureBatch
 from quantum_trader.engine.limits import Limits
 from quantum_trader.engine.loading import ShadowSpec
 from quantum_trader.engine.mailbox import Mailbox
@@ -89,9 +90,9 @@ class Shadow:
         """Leave a batch. Never blocks."""
         self._mailbox.submit(number, inputs)
 
-    def collect(self, number: int, n: int, votes_in: float) -> list[ShadowVote]:
+    def collect(self, number: int, batch: FeatureBatch, votes_in: float) -> list[ShadowVote]:
         """The answer to the last batch, or why there is none, at most a grace after `votes_in` (time.monotonic)."""
-        return self._mailbox.collect(number, n, votes_in)
+        return self._mailbox.collect(number, batch.hashes(self.uses), votes_in)
 
     def look(self) -> None:
         """Between two batches: has it spoken unasked? Never blocks."""
@@ -185,15 +186,15 @@ class ShadowRing:
             if shadow.uses == uses:
                 shadow.submit(number, inputs)
 
-    def collect(self, number: int, n: int, votes_in: float) -> dict[str, list[ShadowVote]]:
+    def collect(self, number: int, batch: FeatureBatch, votes_in: float) -> dict[str, list[ShadowVote]]:
         """What every shadow says of each row of the last batch, or why nothing, at most one grace after `votes_in`.
 
         Args:
             number: Of the batch.
-            n: Its rows.
+            batch: What was submitted of it, and its hashes.
             votes_in: When the votes were in, seconds of time.monotonic.
         """
-        return {model: shadow.collect(number, n, votes_in) for model, shadow in self._shadows.items()}
+        return {model: shadow.collect(number, batch, votes_in) for model, shadow in self._shadows.items()}
 
     def states(self) -> dict[str, ShadowState]:
         """How every shadow stands at this moment; for any thread."""
