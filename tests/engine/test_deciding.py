@@ -237,6 +237,8 @@ class TestAVoterThatCannotAnswer:
         answered = shadow_votes(ModelOutput.of(model.predict(computation.sequences), model.thresholds, model.digest))
         assert [vote.status for vote in answered] == ["ok", "ok"]
         batch = finish_batch(computation)
+        # Of what the shadow was shown, not of what is left of it.
+        assert batch.hashes("sequence") == input_hashes(computation.sequences) != input_hashes(batch.sequences)
         corrected = without_broken_rows(answered, batch)
         assert corrected == shadow_votes(predict(model, batch))
         assert corrected[0] == answered[0]
