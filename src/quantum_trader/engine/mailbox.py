@@ -114,15 +114,8 @@ class Mailbox:
     def _end(self, outcome: list[ShadowVote] | Miss, n: int, votes_in: float) -> list[ShadowVote]:
         """This is what has become of the batch."""
         self._votes_in = votes_in
-        if not isinstance(outcome, Miss):
-            self._on_time(0.0)
-            return outcome
-        if outcome.status is Status.REFUSED:
-            self._on_time(0.0)
-        else:
-            self._breaker.missed()
-            self._backoff.missed()
-        return outcome.votes(n, self._digest)
+        self._count(outcome)
+        return outcome.votes(n, self._digest) if isinstance(outcome, Miss) else outcome
 
     def look(self) -> None:
         """Between two batches: leave a shadow that speaks unasked to its thread. Never blocks."""
@@ -155,6 +148,13 @@ class Mailbox:
             line.leave()
             # It has to think of when this batch is too old.
             self.wake()
+
+    def _count(self, outcome: list[ShadowVote] | Miss) -> None:
+        if isinstance(outcome, Miss) and outcome.status is not Status.REFUSED:
+            self._breaker.missed()
+            self._backoff.missed()
+        else:
+            self._on_time(0.0)
 
     def _on_time(self, after_s: float) -> None:
         if self._breaker.answered(after_s):

@@ -135,7 +135,7 @@ class ShadowRing:
         memory_mb: Address space of each process in MiB.
         program: Module that runs a shadow, with extra arguments. Not a setting: certificate and demo run a worker with
             a planted fault here.
-        patience: How long a batch may go unanswered before it ends the process; at least one grace.
+        patience: How long a batch may go unanswered before it ends the process; raised to two graces.
         misses: So many misses one after the other open a shadow's breaker.
     """
 

@@ -35,7 +35,6 @@ log = logging.getLogger(__name__)
 START_S = 120.0
 """Longest time to load an artefact; a large model on a busy machine takes seconds."""
 
-
 LOOK_S = 0.05
 """How soon a process that is close to what it may compute is looked at again."""
 
@@ -54,7 +53,7 @@ class Patience:
     computing_s: float = 1.0
 
     def at_least(self, grace_s: float) -> "Patience":
-        """The same, but nobody who is still waited for is ended."""
+        """The same, and at least two graces: nobody who is still waited for is ended."""
         return Patience(max(self.hang_s, 2.0 * grace_s), max(self.computing_s, 2.0 * grace_s))
 
 
@@ -247,7 +246,7 @@ class _Debt:
     def __init__(self, child: Child, patience: Patience) -> None:
         self._child, self._patience = child, patience
         self._since: float | None = None
-        self._computed_before = self._child.computed_s()
+        self._computed_before = 0.0
 
     def owed(self, since: float | None) -> None:
         """Since when (time.monotonic) an answer is owed; None if none is."""
