@@ -79,7 +79,8 @@ class Proxy:
     def __init__(self, url: str, faults: Faults, seed: int = 1) -> None:
         self.faults, self.met = faults, Counter[str]()
         self._target = ("127.0.0.1", int(url.rpartition(":")[2].partition("/")[0]))
-        self._rng = np.random.default_rng(seed)
+        # One sequence a direction: what meets the n-th request does not depend on how replies are cut into packets.
+        self._requests, self._replies = (np.random.default_rng([seed, way]) for way in (0, 1))
         self._lock = threading.Lock()
         self._listener = socket.create_server(("127.0.0.1", 0))
         self._sockets: list[socket.socket] = []
@@ -127,9 +128,9 @@ class Proxy:
         close(source)
         close(sink)
 
-    def _dice(self, *shares: tuple[str, float]) -> str | None:
+    def _dice(self, rng: np.random.Generator, *shares: tuple[str, float]) -> str | None:
         with self._lock:
-            drawn = self._rng.random()
+            drawn = rng.random()
             for fault, share in shares:
                 if drawn < share:
                     self.met[fault] += 1
@@ -138,7 +139,7 @@ class Proxy:
         return None
 
     def _on_request(self, data: bytes, sink: socket.socket) -> bool:
-        fault = self._dice(("lose_request", self.faults.lose_request), ("stall", self.faults.stall))
+        fault = self._dice(self._requests, ("lose_request", self.faults.lose_request), ("stall", self.faults.stall))
         if fault == "lose_request":
             return False
         time.sleep(self.faults.stall_s if fault == "stall" else self.faults.delay_s)
@@ -146,7 +147,7 @@ class Proxy:
         return True
 
     def _on_reply(self, data: bytes, sink: socket.socket) -> bool:
-        fault = self._dice(("lose_reply", self.faults.lose_reply), ("cut_reply", self.faults.cut_reply))
+        fault = self._dice(self._replies, ("lose_reply", self.faults.lose_reply), ("cut_reply", self.faults.cut_reply))
         if fault == "cut_reply":
             sink.sendall(data[: len(data) // 2])
         if fault is None:
@@ -600,7 +601,7 @@ def test_decisions_since_a_time_and_until_another(client: redis.Redis) -> None:
     assert list(reader.since(0, 0)) == []
     assert reader.intents(0) == []
     client.xadd(NAMES.decisions, {"event_type": "ai.decision", "payload": "{}"})
-    with pytest.raises(WireError, match=r"entry \d+-0: ai.decision: payload: .*decision"):
+    with pytest.raises(WireError, match=r"entry \d+-\d+: ai.decision: payload: .*decision"):
         list(reader.since(0))
 
 
