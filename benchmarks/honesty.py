@@ -17,7 +17,8 @@ from quantum_trader.core.bars import WINDOW, BarSeries, FloatArray
 from quantum_trader.core.decision import DecisionRecord, Occasion, decide, shadow_votes
 from quantum_trader.core.drift import SPAN, DriftMonitor, Reference
 from quantum_trader.core.errors import format_ms
-from quantum_trader.core.features import SCHEMA, SEQUENCE_NAMES, Float32Array, compute_batch, input_hashes
+from quantum_trader.core.features import SCHEMA, SEQUENCE_NAMES, Float32Array, compute_batch
+from quantum_trader.core.hashes import input_hashes
 from quantum_trader.core.honesty import ANSWER_STEP, FROZEN_RUN, Honesty
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import ModelOutput, Thresholds

@@ -1,5 +1,4 @@
 import dataclasses
-import hashlib
 from pathlib import Path
 
 import numpy as np
@@ -20,9 +19,6 @@ from quantum_trader.core.features import (
     Computation,
     Features,
     compute,
-    compute_batch,
-    hashes_of_both,
-    input_hashes,
 )
 
 CRASH = 1_760_130_000_000
@@ -113,15 +109,6 @@ class TestTheNumbers:
         changes = np.diff(close)
         assert 0 < row["rsi_14"] < 1
         assert (row["rsi_6"] > 0.5) == (changes[-6:].sum() > 0) or abs(row["rsi_6"] - 0.5) < 0.2
-
-    def test_hashes_cover_the_sequence_and_the_row_behind_it(self) -> None:
-        found = compute_batch([window_of(1), window_of(2)])
-        alone, both = hashes_of_both(found.sequences, found.rows)
-        for i, one in enumerate(found):
-            sequence, row = one.sequence.tobytes(), one.row.tobytes()
-            assert alone[i] == hashlib.sha256(sequence).hexdigest()[:16]
-            assert both[i] == hashlib.sha256(sequence + row).hexdigest()[:16]
-        assert alone == input_hashes(found.sequences)
 
 
 class TestFeaturesArePure:

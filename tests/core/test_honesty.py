@@ -11,7 +11,8 @@ from tests.core.strategies import INTERVAL, START, THRESHOLDS
 
 from quantum_trader.core.alarms import Alarm, AlarmName, Board
 from quantum_trader.core.decision import DecisionRecord, Occasion, decide, shadow_votes
-from quantum_trader.core.features import SCHEMA, Float32Array, input_hashes
+from quantum_trader.core.features import SCHEMA, Float32Array
+from quantum_trader.core.hashes import input_hashes
 from quantum_trader.core.honesty import (
     ABSTAINS,
     FROZEN,

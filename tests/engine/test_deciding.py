@@ -13,7 +13,8 @@ from tests.core.strategies import INTERVAL, START, random_series
 
 from quantum_trader.core.bars import WINDOW
 from quantum_trader.core.decision import Occasion, canonical, shadow_votes
-from quantum_trader.core.features import SCHEMA, Computation, compute, hashes_of_both, input_hashes
+from quantum_trader.core.features import SCHEMA, Computation, compute
+from quantum_trader.core.hashes import hashes_of_both, input_hashes
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import MODELS, ModelOutput, Status
 from quantum_trader.engine.deciding import (

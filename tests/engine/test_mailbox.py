@@ -13,7 +13,7 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 from tests.engine.said import Said
 
-from quantum_trader.core.features import input_hashes
+from quantum_trader.core.hashes import input_hashes
 from quantum_trader.core.predictions import Status, Thresholds
 from quantum_trader.engine import frames
 from quantum_trader.engine.backoff import Backoff

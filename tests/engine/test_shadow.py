@@ -16,7 +16,7 @@ from tests.artefacts import make_artefact
 from tests.engine.said import Said
 
 from quantum_trader.core.bars import WINDOW
-from quantum_trader.core.features import input_hashes
+from quantum_trader.core.hashes import input_hashes
 from quantum_trader.core.predictions import Cause, Status, cause_of
 from quantum_trader.engine import landlock
 from quantum_trader.engine.deciding import FeatureBatch, feature_batch

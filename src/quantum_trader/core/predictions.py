@@ -26,6 +26,9 @@ class Action(IntEnum):
     BUY = 1
 
 
+_BY_SIGN = {action.value: action for action in Action}
+
+
 class Status(StrEnum):
     """How a prediction ended. Every decision holds exactly one of these for every model."""
 
@@ -121,7 +124,7 @@ class Thresholds:
         >>> Thresholds(0.55, 0.45).action(0.55).name
         'BUY'
         """
-        return Action((p_up >= self.buy_above) - (p_up <= self.sell_below))
+        return _BY_SIGN[(p_up >= self.buy_above) - (p_up <= self.sell_below)]
 
 
 def confidence(p_up: NDArray[np.float64]) -> NDArray[np.float64]:
@@ -173,6 +176,10 @@ class ModelOutput:
         return cls(np.full(n, np.nan), np.zeros(n, np.int8), (status,) * n, artefact, (reason,) * n)
 
 
+_IS_NAN = because(Cause.NAN, "the output is NaN")
+_IS_INFINITE = because(Cause.INFINITE, "the output is infinite")
+
+
 def no_probability(p: float) -> str:
     """Why a value is no probability; empty where it is one.
 
@@ -182,7 +189,7 @@ def no_probability(p: float) -> str:
     if 0.0 <= p <= 1.0:
         return ""
     if math.isnan(p):
-        return because(Cause.NAN, "the output is NaN")
+        return _IS_NAN
     if math.isinf(p):
-        return because(Cause.INFINITE, "the output is infinite")
+        return _IS_INFINITE
     return because(Cause.RANGE, f"the output {p!r} is outside [0, 1]")

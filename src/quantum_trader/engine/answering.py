@@ -9,7 +9,8 @@ import numpy as np
 from numpy.typing import NDArray
 
 from quantum_trader.core.errors import QuantumError
-from quantum_trader.core.features import Float32Array, input_hashes
+from quantum_trader.core.features import Float32Array
+from quantum_trader.core.hashes import input_hashes
 from quantum_trader.engine import cage
 from quantum_trader.engine.frames import OUT_OF_MEMORY, REQUEST_LIMIT, Greeting, Reply, Request, one_line, receive, send
 from quantum_trader.models.artefact import Artefact, load_artefact

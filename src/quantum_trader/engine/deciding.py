@@ -11,7 +11,8 @@ import numpy as np
 
 from quantum_trader.core.bars import FloatArray
 from quantum_trader.core.decision import Decision, Occasion, ShadowVote, decide
-from quantum_trader.core.features import Computation, Float32Array, hashes_of_both, input_hashes
+from quantum_trader.core.features import Computation, Float32Array
+from quantum_trader.core.hashes import hashes_of_both, input_hashes
 from quantum_trader.core.policy import VotePolicy
 from quantum_trader.core.predictions import Action, Cause, ModelOutput, Status, because
 from quantum_trader.models.inference import OnnxModel

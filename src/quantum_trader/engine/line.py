@@ -11,20 +11,19 @@ Not safe to share between threads without a lock.
 import contextlib
 import select
 import socket
-from dataclasses import dataclass
 
 import msgspec
 
 from quantum_trader.core.decision import ShadowVote
-from quantum_trader.core.features import Float32Array, input_hashes
+from quantum_trader.core.features import Float32Array
+from quantum_trader.core.hashes import input_hashes
 from quantum_trader.engine import frames
 from quantum_trader.engine.replies import Asked, Expected, Miss, read_reply
 
 _encode = msgspec.msgpack.Encoder().encode
 
 
-@dataclass(frozen=True, slots=True)
-class Batch:
+class Batch(msgspec.Struct, frozen=True, eq=False):
     """A batch on its way.
 
     Attributes:
@@ -81,17 +80,11 @@ class Line:
         self._rest = memoryview(frames.framed(_encode(request)))
         self._reader = frames.Reader(frames.reply_limit(len(batch.inputs)))
         self._hashes, self.given = None, batch
-        # One that is gone shows when it is read from, and to the shadow's thread at once.
-        with contextlib.suppress(OSError):
-            self._send()
+        self._send()
         self._listen(claimed=claim and not self._rest)
 
     def flush(self) -> None:
-        """Send more of the batch, as far as the socket takes it.
-
-        Raises:
-            OSError: if the shadow is gone.
-        """
+        """Send more of the batch, as far as the socket takes it."""
         self._send()
         self._listen(claimed=self.claimed)
 
@@ -143,7 +136,8 @@ class Line:
         self._epoll.close()
 
     def _send(self) -> None:
-        with contextlib.suppress(BlockingIOError):
+        # One that is gone shows when it is read from, and to the shadow's thread at once.
+        with contextlib.suppress(OSError):
             while self._rest:
                 self._rest = self._rest[self._connection.send(self._rest) :]
 

@@ -95,14 +95,14 @@ class Mailbox:
         with self._changed:
             if self._number != number:
                 raise ValueError(f"batch {number} was never submitted; the last one is {self._number}")
+            line = self._line
+            if self._outcome is None and line is not None and line.claimed:
+                line.expect(hashes)
+                self._try(line)
             if self._outcome is not None:
-                # There is no process, or its thread has the answer already.
                 return self._end(self._outcome, n, votes_in)
             late = _NOT_AWAITED if self._breaker.open else _LATE
             until = votes_in + self._breaker.wait_s
-            line = self._line
-            if line is not None and line.claimed:
-                line.expect(hashes)
         if line is not None:
             self._take(line, until)
         with self._changed:
@@ -124,24 +124,28 @@ class Mailbox:
                 self.wake()
 
     def _take(self, line: Line, until: float) -> None:
-        """Take the answer as long as the line is claimed, then leave it to the shadow's thread."""
-        while self._still_claimed(line, until):
+        """Wait for the answer as long as the line is claimed, then leave it to the shadow's thread."""
+        while self._worth_waiting(line, until):
             line.wait_claimed(until - time.monotonic())
+            with self._changed:
+                if line is self._line and line.claimed:
+                    self._try(line)
 
-    def _still_claimed(self, line: Line, until: float) -> bool:
-        """Read what is there; whether the rest is worth waiting for."""
+    def _worth_waiting(self, line: Line, until: float) -> bool:
         with self._changed:
             if line is not self._line or not line.claimed:
                 return False
             # Waiting counts whole milliseconds; what is left of the last one is waited for without the line.
-            over = until - time.monotonic() < 0.001
-            try:
-                self._read(line)
-            except (EOFError, OSError, FrameError):
-                over = True
-            if over:
+            if until - time.monotonic() < 0.001:
                 self._leave(line)
             return line.claimed
+
+    def _try(self, line: Line) -> None:
+        """Read what is there of the answer; what is no answer is left to the shadow's thread."""
+        try:
+            self._read(line)
+        except (EOFError, OSError, FrameError):
+            self._leave(line)
 
     def _leave(self, line: Line) -> None:
         if line.claimed:
@@ -197,6 +201,8 @@ class Mailbox:
             if line.given is not None and not line.claimed:
                 line.flush()
             self._read(line)
+            # The deciding thread may wait for it without the line.
+            self._changed.notify_all()
             if line.given is None and self._waiting is not None:
                 batch, self._waiting = self._waiting, None
                 line.give(batch, claim=False)
@@ -228,7 +234,6 @@ class Mailbox:
             return
         if self._votes_in is None:
             self._outcome = outcome
-            self._changed.notify_all()
         elif self._outcome is None and not (isinstance(outcome, Miss) and outcome.status is Status.FAILED):
             # Nobody waited any more; it may still have been in time to be waited for again.
             self._on_time(at - self._votes_in)

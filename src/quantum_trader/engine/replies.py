@@ -33,8 +33,7 @@ class Miss:
         return [ShadowVote.none(self.status, artefact, self.reason)] * n
 
 
-@dataclass(frozen=True, slots=True)
-class Asked:
+class Asked(msgspec.Struct, frozen=True):
     """What was sent: the batch's number and the hash of each of its rows' inputs."""
 
     number: int
