@@ -8,6 +8,7 @@ from tests.conftest import ROOT
 
 from quantum_trader.learn.export_networks import network_answers, network_bytes
 from quantum_trader.learn.networks import NETWORKS, Scaled
+from quantum_trader.learn.patchtst import LAYERS, PatchTST
 from quantum_trader.models.inference import OnnxGraph
 
 
@@ -38,3 +39,9 @@ def test_the_bytes_are_the_same_twice_and_know_nothing_of_the_machine(network: S
 def test_the_scaler_is_in_the_graph(network: Scaled) -> None:
     names = [node.op_type for node in onnx.load_from_string(network_bytes(network)).graph.node[:3]]
     assert names == ["Sub", "Mul", "Clip"]
+
+
+def test_patchtst_turns_its_tokens_round_only_where_they_look_at_each_other() -> None:
+    graph = onnx.load_from_string(network_bytes(PatchTST().eval())).graph
+    # Queries, keys, values and what was seen, by heads and back: `nn.TransformerEncoder` exports twice as many.
+    assert [node.op_type for node in graph.node].count("Transpose") == 4 * LAYERS
