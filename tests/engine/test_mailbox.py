@@ -187,6 +187,17 @@ def test_a_batch_larger_than_the_socket_takes_is_sent_on_by_the_shadows_thread(b
     assert box.collected(1) == GOOD
 
 
+def test_one_that_reads_no_more_is_gone_for_its_thread_at_once(boxes: list[Box]) -> None:
+    box = ready(boxes, grace_s=0.01)
+    box.theirs.shutdown(socket.SHUT_RD)
+    box.submit(1)
+    assert box.collected(1) == (Status.LATE, "grace: no answer within the grace")
+    box.line.wait(10.0)
+    # Its end stands open, so nothing else would say so: the thread would be woken to write again and again.
+    with pytest.raises(BrokenPipeError):
+        box.mailbox.attend()
+
+
 def test_only_the_latest_batch_is_kept_while_it_owes_an_answer(boxes: list[Box]) -> None:
     box = ready(boxes, grace_s=0.0)
     for number in (1, 2, 3):

@@ -80,11 +80,17 @@ class Line:
         self._rest = memoryview(frames.framed(_encode(request)))
         self._reader = frames.Reader(frames.reply_limit(len(batch.inputs)))
         self._hashes, self.given = None, batch
-        self._send()
+        # One that is gone shows when it is read from, and to the shadow's thread at once.
+        with contextlib.suppress(OSError):
+            self._send()
         self._listen(claimed=claim and not self._rest)
 
     def flush(self) -> None:
-        """Send more of the batch, as far as the socket takes it."""
+        """Send more of the batch, as far as the socket takes it.
+
+        Raises:
+            OSError: if the shadow is gone.
+        """
         self._send()
         self._listen(claimed=self.claimed)
 
@@ -136,8 +142,7 @@ class Line:
         self._epoll.close()
 
     def _send(self) -> None:
-        # One that is gone shows when it is read from, and to the shadow's thread at once.
-        with contextlib.suppress(OSError):
+        with contextlib.suppress(BlockingIOError):
             while self._rest:
                 self._rest = self._rest[self._connection.send(self._rest) :]
 
