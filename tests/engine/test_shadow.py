@@ -104,6 +104,18 @@ def wait_down(ring: ShadowRing, model: str = "patchtst") -> None:
         time.sleep(0.005)
 
 
+def settled_switches(process: psutil.Process) -> int:
+    """How often a process has gone to sleep, once it has slept for a while."""
+    end, seen, since = time.monotonic() + 30, -1, time.monotonic()
+    while time.monotonic() - since < 0.2:
+        assert time.monotonic() < end
+        now = process.num_ctx_switches().voluntary
+        if now != seen or process.status() != psutil.STATUS_SLEEPING:
+            seen, since = now, time.monotonic()
+        time.sleep(0.01)
+    return seen
+
+
 class TestAShadow:
     def test_answers_what_the_model_answers_and_says_what_it_saw(
         self, spec: ShadowSpec, batch: FeatureBatch, rings: Rings
@@ -122,6 +134,17 @@ class TestAShadow:
         assert (state.up, state.restarts, state.breaker_open, state.misses) == (True, 0, False, 0)
         assert state.latency_ms is not None
         assert state.latency_ms > 0.0
+
+    def test_is_not_woken_when_its_answer_is_taken(self, spec: ShadowSpec, batch: FeatureBatch, rings: Rings) -> None:
+        # The engine would pay for that at every bar: the kernel wakes whoever waits in a read, also for room to write.
+        ring = rings([spec])
+        assert ring.wait_ready(30)
+        process = process_of(ring)
+        for number in range(5):
+            ask(ring, number, batch)
+            before = settled_switches(process)
+            assert answers(ring, number, batch)["patchtst"].statuses == (Status.OK,) * 5
+            assert settled_switches(process) == before
 
     def test_is_missing_while_it_loads(self, spec: ShadowSpec, batch: FeatureBatch, rings: Rings) -> None:
         ring = rings([spec], grace_ms=60_000.0)

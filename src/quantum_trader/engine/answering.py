@@ -1,6 +1,7 @@
 """What a shadow's process does once it is caged: load one artefact, answer batches, report what it predicted on."""
 
 import os
+import select
 import socket
 from pathlib import Path
 
@@ -72,6 +73,9 @@ def serve(descriptor: int, folder: Path, given_up: tuple[str, ...], kind: type[A
         send(connection, encode(Greeting(answering.model.digest, "", given_up)))
         decoder = msgspec.msgpack.Decoder(Request)
         while True:
+            # Not waited for in the read: the kernel would wake this process once more, at the engine's cost, when the
+            # engine takes an answer out of the socket.
+            select.select([connection], [], [])
             try:
                 body = receive(connection, REQUEST_LIMIT)
             except EOFError:

@@ -23,6 +23,7 @@ OUT_OF_MEMORY = 71
 
 _HEAD = struct.Struct(">I")
 _CHUNK = 1 << 20
+_encode_into = msgspec.msgpack.Encoder().encode_into
 
 
 class FrameError(Exception):
@@ -38,7 +39,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
 
     batch: int
     shape: tuple[int, ...]
-    inputs: bytes
+    inputs: memoryview
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
@@ -85,6 +86,12 @@ def framed(body: bytes) -> bytes:
     return _HEAD.pack(len(body)) + body
 
 
+def frame_into(buffer: bytearray, message: object) -> None:
+    """Make a buffer the frame of a message; what was in it is gone, its memory is used again."""
+    _encode_into(message, buffer, _HEAD.size)
+    _HEAD.pack_into(buffer, 0, len(buffer) - _HEAD.size)
+
+
 def receive(connection: socket.socket, limit: int, timeout_s: float | None = None) -> bytes:
     """Read one frame.
 
@@ -110,6 +117,10 @@ class Reader:
     """
 
     def __init__(self, limit: int) -> None:
+        self.begin(limit)
+
+    def begin(self, limit: int) -> None:
+        """Begin anew with another frame, of at most so many bytes."""
         self._limit = limit
         self._read = bytearray()
         self._size: int | None = None

@@ -54,7 +54,9 @@ class Mailbox:
     ) -> None:
         self._digest, self._breaker, self._backoff = digest, breaker, backoff
         self._make_room = make_room
-        self._changed = threading.Condition()
+        # Entered at every bar: a condition's own way in costs more than its lock's.
+        self._lock = threading.RLock()
+        self._changed = threading.Condition(self._lock)
         self._down: Miss | None = down
         self._line: Line | None = None
         self._number = -1
@@ -68,7 +70,7 @@ class Mailbox:
 
     def submit(self, number: int, inputs: Float32Array) -> None:
         """Leave a batch of inputs that nobody writes any more; one that was not given yet is replaced. Never blocks."""
-        with self._changed:
+        with self._lock:
             self._number, self._votes_in = number, None
             self._outcome = self._down
             if self._line is None:
@@ -92,7 +94,7 @@ class Mailbox:
             votes_in: When its votes were in, seconds of time.monotonic.
         """
         n = len(hashes)
-        with self._changed:
+        with self._lock:
             if self._number != number:
                 raise ValueError(f"batch {number} was never submitted; the last one is {self._number}")
             line = self._line
@@ -105,7 +107,7 @@ class Mailbox:
             until = votes_in + self._breaker.wait_s
         if line is not None:
             self._take(line, until)
-        with self._changed:
+        with self._lock:
             wait_s = until - time.monotonic()
             if self._outcome is None and wait_s > 0:
                 self._changed.wait_for(lambda: self._outcome is not None, wait_s)
@@ -119,7 +121,7 @@ class Mailbox:
 
     def look(self) -> None:
         """Between two batches: leave a shadow that speaks unasked to its thread. Never blocks."""
-        with self._changed:
+        with self._lock:
             if self._line is not None and self._line.spoken_unasked():
                 self.wake()
 
@@ -127,12 +129,12 @@ class Mailbox:
         """Wait for the answer as long as the line is claimed, then leave it to the shadow's thread."""
         while self._worth_waiting(line, until):
             line.wait_claimed(until - time.monotonic())
-            with self._changed:
+            with self._lock:
                 if line is self._line and line.claimed:
                     self._try(line)
 
     def _worth_waiting(self, line: Line, until: float) -> bool:
-        with self._changed:
+        with self._lock:
             if line is not self._line or not line.claimed:
                 return False
             # Waiting counts whole milliseconds; what is left of the last one is waited for without the line.
@@ -173,7 +175,7 @@ class Mailbox:
 
     def wake(self) -> None:
         """Make `wake_fd` readable."""
-        with self._changed:
+        with self._lock:
             # A closed mailbox has nobody to wake; a full counter is readable already.
             if self._wake_fd >= 0:
                 with contextlib.suppress(BlockingIOError):
@@ -181,7 +183,7 @@ class Mailbox:
 
     def up(self, line: Line) -> None:
         """From now on the process takes batches."""
-        with self._changed:
+        with self._lock:
             self._down, self._line = None, line
             self._changed.notify_all()
 
@@ -194,7 +196,7 @@ class Mailbox:
         """
         with contextlib.suppress(BlockingIOError):
             os.eventfd_read(self._wake_fd)
-        with self._changed:
+        with self._lock:
             line = self._line
             if line is None:
                 return None
@@ -215,7 +217,7 @@ class Mailbox:
             why: What later batches are.
             ending: What becomes of the batch that it was given and did not answer.
         """
-        with self._changed:
+        with self._lock:
             given = None if self._line is None else self._line.given
             self._down, self._line, self._waiting = why, None, None
             if self._outcome is None:
@@ -240,12 +242,12 @@ class Mailbox:
 
     def pause_s(self) -> float:
         """How long to wait before the next start, in seconds."""
-        with self._changed:
+        with self._lock:
             return self._backoff.ended()
 
     def close(self) -> None:
         """Give the descriptor back, once the shadow's thread has ended; safe to call twice."""
-        with self._changed:
+        with self._lock:
             if self._wake_fd >= 0:
                 os.close(self._wake_fd)
                 self._wake_fd = -1
@@ -254,10 +256,10 @@ class Mailbox:
 
     def wait_up(self, timeout_s: float) -> bool:
         """Wait until the process takes batches; never on the deciding path."""
-        with self._changed:
+        with self._lock:
             return self._changed.wait_for(lambda: self._down is None, timeout_s)
 
     def standing(self) -> tuple[bool, bool, int, float | None]:
         """Whether it takes batches, whether the breaker is open, misses, the last answer's latency in ms."""
-        with self._changed:
+        with self._lock:
             return self._down is None, self._breaker.open, self._breaker.misses, self._latency_ms

@@ -9,6 +9,7 @@
 """
 
 from dataclasses import dataclass
+from functools import lru_cache
 
 import msgspec
 
@@ -30,7 +31,11 @@ class Miss:
 
     def votes(self, n: int, artefact: str) -> list[ShadowVote]:
         """The same of each of n rows."""
-        return [ShadowVote.none(self.status, artefact, self.reason)] * n
+        return [_no_answer(self.status, artefact, self.reason)] * n
+
+
+# A shadow that is down has the same reason at every bar.
+_no_answer = lru_cache(maxsize=64)(ShadowVote.none)
 
 
 class Asked(msgspec.Struct, frozen=True):

@@ -68,39 +68,23 @@ class Shadow:
         backoff = Backoff()
         if not spec.loadable:
             down = Miss(Status.FAILED, because(Cause.LOAD, spec.reason))
-            self._mailbox = Mailbox("", breaker, backoff, down)
+            self.mailbox = Mailbox("", breaker, backoff, down)
             return
         manifest = load_artefact(spec.path).manifest
         self.uses = manifest.uses
         thresholds = Thresholds(manifest.thresholds.buy_above, manifest.thresholds.sell_below)
-        self._mailbox = Mailbox(spec.digest, breaker, backoff, make_room=run_as.processors.take_this)
+        self.mailbox = Mailbox(spec.digest, breaker, backoff, make_room=run_as.processors.take_this)
         job = Job(spec.model, spec.path, Expected(spec.digest, thresholds), weight)
-        self._supervisor = Supervisor(job, self._mailbox, run_as)
+        self._supervisor = Supervisor(job, self.mailbox, run_as)
 
     def start(self, tree: Path | None, leaf: str) -> None:
         """Start its process, in this leaf of a control group where there is one; returns at once."""
         if self._supervisor is not None:
             self._supervisor.start(None if tree is None else cgroup.Group(tree / leaf))
 
-    def wait_up(self, timeout_s: float) -> bool:
-        """Wait until its process takes batches; for tests and replays, never on the deciding path."""
-        return self._mailbox.wait_up(timeout_s)
-
-    def submit(self, number: int, inputs: Float32Array) -> None:
-        """Leave a batch. Never blocks."""
-        self._mailbox.submit(number, inputs)
-
-    def collect(self, number: int, batch: FeatureBatch, votes_in: float) -> list[ShadowVote]:
-        """The answer to the last batch, or why there is none, at most a grace after `votes_in` (time.monotonic)."""
-        return self._mailbox.collect(number, batch.hashes(self.uses), votes_in)
-
-    def look(self) -> None:
-        """Between two batches: has it spoken unasked? Never blocks."""
-        self._mailbox.look()
-
     def state(self) -> ShadowState:
         """How it stands; for any thread."""
-        up, breaker_open, misses, latency_ms = self._mailbox.standing()
+        up, breaker_open, misses, latency_ms = self.mailbox.standing()
         restarts = max(self._supervisor.starts - 1, 0) if self._supervisor is not None else 0
         return ShadowState(self.spec.model, up, self.restarts_before + restarts, breaker_open, misses, latency_ms)
 
@@ -112,7 +96,7 @@ class Shadow:
     @property
     def up(self) -> bool:
         """Whether its process takes batches."""
-        return self._mailbox.standing()[0]
+        return self.mailbox.standing()[0]
 
     @property
     def ended(self) -> bool:
@@ -122,7 +106,7 @@ class Shadow:
     def join(self) -> None:
         """Wait for the end of its process."""
         if self._supervisor is None or self._supervisor.join():
-            self._mailbox.close()
+            self.mailbox.close()
 
 
 class ShadowRing:
@@ -178,13 +162,13 @@ class ShadowRing:
         """Wait until every loadable shadow has loaded; False if one has not by then."""
         end = time.monotonic() + timeout_s
         waited_for = [shadow for shadow in self._shadows.values() if shadow.spec.loadable]
-        return all(shadow.wait_up(max(end - time.monotonic(), 0.0)) for shadow in waited_for)
+        return all(shadow.mailbox.wait_up(max(end - time.monotonic(), 0.0)) for shadow in waited_for)
 
     def submit(self, number: int, uses: Uses, inputs: Float32Array) -> None:
         """Leave a batch for every shadow that sees this kind of input. Never blocks."""
         for shadow in self._shadows.values():
             if shadow.uses == uses:
-                shadow.submit(number, inputs)
+                shadow.mailbox.submit(number, inputs)
 
     def collect(self, number: int, batch: FeatureBatch, votes_in: float) -> dict[str, list[ShadowVote]]:
         """What every shadow says of each row of the last batch, or why nothing, at most one grace after `votes_in`.
@@ -194,7 +178,10 @@ class ShadowRing:
             batch: What was submitted of it, and its hashes.
             votes_in: When the votes were in, seconds of time.monotonic.
         """
-        return {model: shadow.collect(number, batch, votes_in) for model, shadow in self._shadows.items()}
+        return {
+            model: shadow.mailbox.collect(number, batch.hashes(shadow.uses), votes_in)
+            for model, shadow in self._shadows.items()
+        }
 
     def states(self) -> dict[str, ShadowState]:
         """How every shadow stands at this moment; for any thread."""
@@ -205,7 +192,7 @@ class ShadowRing:
     def look(self) -> None:
         """Notice who has spoken unasked. Never blocks."""
         for shadow in self._shadows.values():
-            shadow.look()
+            shadow.mailbox.look()
 
     def admit(self, shadow: Shadow) -> None:
         """Start a prepared shadow; where its model has one already, `turn` lets it follow that one."""
