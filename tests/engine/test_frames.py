@@ -4,8 +4,6 @@ import socket
 import threading
 from collections.abc import Iterator
 
-import msgspec
-import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -14,9 +12,7 @@ from quantum_trader.engine.frames import (
     ERROR_CHARACTERS,
     FrameError,
     Reader,
-    Request,
     TooLargeError,
-    frame_into,
     framed,
     one_line,
     receive,
@@ -41,18 +37,6 @@ def test_frames_arrive_as_they_were_sent(bodies: list[bytes]) -> None:
         for body in bodies:
             send(theirs, body)
         assert [receive(ours, 4000) for _ in bodies] == bodies
-
-
-@given(rows=st.lists(st.integers(0, 40), min_size=1, max_size=4))
-def test_a_buffer_is_the_frame_of_its_last_message_whatever_was_in_it(rows: list[int]) -> None:
-    buffer = bytearray()
-    for number, n in enumerate(rows):
-        inputs = np.arange(8 * n, dtype=np.float32).reshape(n, 8)
-        request = Request(number, inputs.shape, inputs.data)
-        frame_into(buffer, request)
-        assert buffer == framed(msgspec.msgpack.encode(request))
-        back = msgspec.msgpack.decode(buffer[4:], type=Request)
-        assert (back.batch, back.shape, bytes(back.inputs)) == (number, inputs.shape, inputs.tobytes())
 
 
 def test_a_large_frame_arrives_in_pieces(pair: Pair) -> None:

@@ -23,7 +23,6 @@ OUT_OF_MEMORY = 71
 
 _HEAD = struct.Struct(">I")
 _CHUNK = 1 << 20
-_encode_into = msgspec.msgpack.Encoder().encode_into
 
 
 class FrameError(Exception):
@@ -39,7 +38,7 @@ class Request(msgspec.Struct, frozen=True, array_like=True):
 
     batch: int
     shape: tuple[int, ...]
-    inputs: memoryview
+    inputs: bytes
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
@@ -84,12 +83,6 @@ def send(connection: socket.socket, body: bytes, timeout_s: float | None = None)
 def framed(body: bytes) -> bytes:
     """A body with its length before it."""
     return _HEAD.pack(len(body)) + body
-
-
-def frame_into(buffer: bytearray, message: object) -> None:
-    """Make a buffer the frame of a message; what was in it is gone, its memory is used again."""
-    _encode_into(message, buffer, _HEAD.size)
-    _HEAD.pack_into(buffer, 0, len(buffer) - _HEAD.size)
 
 
 def receive(connection: socket.socket, limit: int, timeout_s: float | None = None) -> bytes:

@@ -13,13 +13,14 @@ import select
 import socket
 
 import msgspec
-import numpy as np
 
 from quantum_trader.core.decision import ShadowVote
 from quantum_trader.core.features import Float32Array
 from quantum_trader.core.hashes import input_hashes
 from quantum_trader.engine import frames
 from quantum_trader.engine.replies import Asked, Expected, Miss, read_reply
+
+_encode = msgspec.msgpack.Encoder().encode
 
 
 class Batch(msgspec.Struct, frozen=True, eq=False):
@@ -62,8 +63,7 @@ class Line:
         self._epoll.register(connection, 0)
         self._epoll.register(wake_fd, select.EPOLLIN)
         self._wanted = 0
-        self._frame = bytearray()
-        self._unsent = 0
+        self._rest = memoryview(b"")
         self._reader = frames.Reader(0)
         self._hashes: tuple[str, ...] | None = None
         self.given: Batch | None = None
@@ -76,17 +76,16 @@ class Line:
             batch: The batch; there must be none that is not answered.
             claim: The deciding thread takes the answer. Where not all could be sent, it does not.
         """
-        inputs = np.ascontiguousarray(batch.inputs)
-        frames.frame_into(self._frame, frames.Request(batch.number, inputs.shape, inputs.data))
-        self._unsent = len(self._frame)
-        self._reader.begin(frames.reply_limit(len(inputs)))
+        request = frames.Request(batch.number, batch.inputs.shape, batch.inputs.tobytes())
+        self._rest = memoryview(frames.framed(_encode(request)))
+        self._reader.begin(frames.reply_limit(len(batch.inputs)))
         self._hashes, self.given = None, batch
         try:  # noqa: SIM105 - at every bar, and `suppress` is three calls
             self._send()
         except OSError:
             # One that is gone shows when it is read from, and to the shadow's thread at once.
             pass
-        self._listen(claimed=claim and not self._unsent)
+        self._listen(claimed=claim and not self._rest)
 
     def flush(self) -> None:
         """Send more of the batch, as far as the socket takes it.
@@ -146,15 +145,15 @@ class Line:
 
     def _send(self) -> None:
         try:
-            while self._unsent:
-                self._unsent -= self._connection.send(memoryview(self._frame)[-self._unsent :])
+            while self._rest:
+                self._rest = self._rest[self._connection.send(self._rest) :]
         except BlockingIOError:
             pass
 
     def _listen(self, *, claimed: bool) -> None:
         self.claimed = claimed
         idle = claimed or self.given is None
-        wanted = 0 if idle else select.EPOLLIN | (select.EPOLLOUT if self._unsent else 0)
+        wanted = 0 if idle else select.EPOLLIN | (select.EPOLLOUT if self._rest else 0)
         if wanted != self._wanted:
             self._epoll.modify(self._connection, wanted)
             self._wanted = wanted

@@ -250,9 +250,10 @@ class Service:
         occasion = self._occasion(ready, batch)
         decisions, outputs = decide_batch(occasion, batch, self._stage.voters, self._vote_policy)
         decided, votes_in = time.perf_counter(), time.monotonic()
-        answers = self._stage.shadows.collect(self._batch, batch, votes_in)
-        if batch.reasons:
-            answers = {name: without_broken_rows(votes, batch) for name, votes in answers.items()}
+        answers = {
+            name: without_broken_rows(votes, batch)
+            for name, votes in self._stage.shadows.collect(self._batch, batch, votes_in).items()
+        }
         waited = time.perf_counter()
         now_us = self._clock.now_us()
         records = [
