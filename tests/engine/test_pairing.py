@@ -69,7 +69,7 @@ def test_times_of_other_bars_are_no_pairs() -> None:
 
 
 def test_each_goal_is_judged_by_itself() -> None:
-    off, none, goals = np.full(200, 10.0), np.zeros(200, dtype=bool), Goals(grace_ms=20.0)
+    off, none, goals = np.full(200, 10.0), np.zeros(200, dtype=bool), Goals(grace_ms=20.0, allowance=0.0)
     half = np.arange(200) < 90
     same = compare(off, off, none, goals)
     assert same.met
@@ -84,6 +84,14 @@ def test_each_goal_is_judged_by_itself() -> None:
     assert (opened.ratio_met, opened.p99_met, opened.open_met) == (True, True, False)
     assert opened.ratio_open is not None
     assert opened.ratio_open.n == 90
+
+
+def test_one_pair_of_processes_has_an_allowance() -> None:
+    off, half, goals = np.full(200, 10.0), np.arange(200) < 90, Goals(allowance=0.03)
+    kept = compare(off, np.where(half, 10.49, 10.79), half, goals)
+    assert (kept.ratio_met, kept.open_met) == (True, True)
+    missed = compare(off, np.where(half, 10.51, 10.81), half, goals)
+    assert (missed.ratio_met, missed.open_met) == (False, False)
 
 
 def words(text: str) -> list[tuple[Status, str]]:

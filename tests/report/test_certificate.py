@@ -15,7 +15,7 @@ from quantum_trader.report import certificate as document
 from quantum_trader.report.certificate import Certificate, Check, FaultResult, Verdict, decode, encode
 from quantum_trader.report.certificate_page import answers, render, screen, write_page
 
-GOALS = document.Goals(ratio=1.05, ratio_open=1.02, grace_ms=20.0)
+GOALS = document.Goals(ratio=1.05, ratio_open=1.02, grace_ms=20.0, allowance=0.03)
 
 
 def latency(p50: float) -> document.Latency:
@@ -47,7 +47,7 @@ def fault(name: str = "nan", **changes: Any) -> FaultResult:
 
 def certificate(*faults: FaultResult, **changes: Any) -> Certificate:
     whole = Certificate(
-        format=1,
+        format=document.FORMAT,
         created="2026-01-02T03:04:05+00:00",
         seconds=123.4,
         program=document.Program("0.1.0", "c" * 64, "d" * 40),
@@ -98,6 +98,40 @@ def test_each_goal_alone_makes_it_slow(goal: str) -> None:
     assert certificate(missed).verdict is Verdict.SLOW
 
 
+def paired(name: str, median: float, opened: float | None = None) -> FaultResult:
+    """A fault with these median ratios, over all 40 bars and over the 37 at which its breaker was open."""
+    one = fault(name)
+    ratio = msgspec.structs.replace(one.timing.ratio, median=median)
+    ratio_open = None if opened is None else document.Ratio(37, opened, 1.0, 1.1)
+    return msgspec.structs.replace(one, timing=msgspec.structs.replace(one.timing, ratio=ratio, ratio_open=ratio_open))
+
+
+def test_faults_of_one_kind_keep_their_goal_together() -> None:
+    found = certificate(
+        paired("healthy", 1.06), paired("nan", 1.03), paired("hung", 1.2, 1.03), paired("stdout", 1, 1.0)
+    )
+    answering, silent = found.kinds
+    assert (answering.faults, silent.faults) == (["healthy", "nan"], ["hung", "stdout"])
+    assert answering.ratio == pytest.approx(1.045)
+    # The standard deviation of two values is their difference over the root of two.
+    assert answering.error == pytest.approx(0.03 / 2)
+    assert (silent.ratio, silent.met, found.verdict) == (pytest.approx(1.015), True, Verdict.PASS)
+
+
+def test_a_kind_that_misses_its_goal_makes_it_slow_though_every_fault_has_its_allowance() -> None:
+    found = certificate(paired("healthy", 1.06), paired("nan", 1.05), paired("hung", 1.0, 1.0))
+    assert (found.verdict, found.slow) == (Verdict.SLOW, ["those that answer together"])
+    assert found.sentence.endswith("a time missed its goal with those that answer together.")
+    silent = certificate(paired("healthy", 1.0), paired("hung", 1.0, 1.021))
+    assert (silent.slow, silent.kinds[1].error) == (["those with an open breaker together"], None)
+
+
+def test_a_breaker_that_opened_for_a_moment_does_not_change_the_kind() -> None:
+    one = paired("healthy", 1.03)
+    moment = msgspec.structs.replace(one.timing, ratio_open=document.Ratio(3, 1.5, 1.0, 2.0))
+    assert certificate(msgspec.structs.replace(one, timing=moment)).kinds[0].faults == ["healthy"]
+
+
 def test_a_broken_check_fails_whatever_the_times_say() -> None:
     found = certificate(slow(), broken())
     assert (found.verdict, document.EXIT_CODES[found.verdict]) == (Verdict.FAIL, 2)
@@ -115,7 +149,8 @@ def test_the_document_says_its_verdict_first_and_reads_back() -> None:
     good = certificate()
     raw = encode(good)
     read = msgspec.json.decode(raw)
-    assert list(read)[:3] == ["verdict", "sentence", "decisions"]
+    assert list(read)[:4] == ["verdict", "sentence", "decisions", "kinds"]
+    assert [kind["ratio"] for kind in read["kinds"]] == [1.0123]
     assert (read["verdict"], read["decisions"]) == ("PASS", 400)
     assert decode(raw) == decode(encode(decode(raw)))
     assert decode(raw).sentence == good.sentence
@@ -140,6 +175,7 @@ def test_the_terminal_says_verdict_basis_and_numbers() -> None:
         "ok 75%, late: grace 24%, 1 more"
     )
     assert answers(fault(answers={"ok": 999, "late: grace": 1})) == "ok 100%, late: grace <1%"
+    assert "Those with an open breaker (3 faults): ratio 1.012 ± 0.000, goal 1.02, kept" in text
     rows = {line.split()[0]: line for line in text.splitlines() if line[1:2].isalpha() and "/" in line}
     assert "MISS" in rows["stdout"]
     assert "PASS" in rows["nan"]

@@ -94,7 +94,7 @@ def certify_order(console: Console, order: Order, folder: Path, now: datetime) -
             for name, artefact in cast.items()
         },
         shadow=order.shadow,
-        goals=document.Goals(order.goals.ratio, order.goals.ratio_open, order.goals.grace_ms),
+        goals=msgspec.convert(order.goals, document.Goals, from_attributes=True),
         control=control,
         general=[untouched(cast)],
         faults=faults,

@@ -28,14 +28,18 @@ class Goals:
     """What the timing of an engine with a shadow has to keep, against one without.
 
     Attributes:
-        ratio: Highest median of the paired ratios.
+        ratio: Highest median of the paired ratios, as a mean over faults.
         ratio_open: The same over the bars at which the breaker was open.
         grace_ms: So much may the 99th percentile rise, in milliseconds; the grace of the run.
+        allowance: So far above its goal may the median of one pair of processes lie. Two processes of one program
+            differ for as long as they live: pairs without a shadow on either side by a standard deviation of about
+            0.01, with one by up to 0.02 (docs/how-to/certify.md).
     """
 
     ratio: float = 1.05
     ratio_open: float = 1.02
     grace_ms: float = 20.0
+    allowance: float = 0.03
 
 
 @dataclass(frozen=True)
@@ -68,9 +72,9 @@ class Timing:
         on: With it.
         ratio: On against off, bar by bar.
         ratio_open: The same where the breaker was open; None where it never was.
-        ratio_met: Whether the median ratio keeps its goal.
+        ratio_met: Whether the median ratio keeps its goal, with the allowance for one pair of processes.
         p99_met: Whether the 99th percentile does.
-        open_met: Whether the median ratio with the breaker open does; true where it never was.
+        open_met: Whether the median ratio with the breaker open does, likewise; true where it never was.
     """
 
     off: Latency
@@ -106,9 +110,9 @@ def compare(off_ms: ArrayLike, on_ms: ArrayLike, opened: ArrayLike, goals: Goals
         on=slow,
         ratio=ratio,
         ratio_open=ratio_open,
-        ratio_met=ratio.median <= goals.ratio,
+        ratio_met=ratio.median <= goals.ratio + goals.allowance,
         p99_met=slow.p99 <= fast.p99 + goals.grace_ms,
-        open_met=ratio_open is None or ratio_open.median <= goals.ratio_open,
+        open_met=ratio_open is None or ratio_open.median <= goals.ratio_open + goals.allowance,
     )
 
 

@@ -1,18 +1,22 @@
 """The certificate of the shadow cage as a document: what was compared, what was found, and the verdict that follows.
 
 - FAIL: a decision differed, an account did not add up, or a record or intent was not what it must be.
-- SLOW: every check passed, and a time missed its goal.
+- SLOW: every check passed, and a time missed its goal: of one fault, or of all faults of one kind together. One fault
+  is one pair of processes, and such pairs differ; so a kind has to keep the goal itself, a fault the goal with an
+  allowance.
 - PASS: everything held.
 
 The document holds every number, the single times too, so that each verdict can be computed again from it.
 """
 
+import math
+import statistics
 from collections.abc import Mapping, Sequence
 from enum import StrEnum
 
 import msgspec
 
-FORMAT = 1
+FORMAT = 2
 BYTES = "decision bytes"
 """Name of the check that stands for itself."""
 
@@ -73,6 +77,29 @@ class Timing(msgspec.Struct, frozen=True):
         """The goals that were not kept, in words."""
         held = {"median ratio": self.ratio_met, "99th percentile": self.p99_met, "open breaker": self.open_met}
         return [name for name, met in held.items() if not met]
+
+
+class Kind(msgspec.Struct, frozen=True):
+    """All faults of one kind together.
+
+    Attributes:
+        name: What their shadows do, in words.
+        faults: Their names.
+        ratio: Mean of their median ratios.
+        error: Standard error of that mean, from how far the medians lie apart; None of one fault.
+        goal: What the mean has to keep.
+    """
+
+    name: str
+    faults: Sequence[str]
+    ratio: float
+    error: float | None
+    goal: float
+
+    @property
+    def met(self) -> bool:
+        """Whether it does."""
+        return self.ratio <= self.goal
 
 
 class Times(msgspec.Struct, frozen=True):
@@ -152,11 +179,12 @@ class Member(msgspec.Struct, frozen=True):
 
 
 class Goals(msgspec.Struct, frozen=True):
-    """What the times had to keep."""
+    """What the times had to keep; see `engine.pairing`."""
 
     ratio: float
     ratio_open: float
     grace_ms: float
+    allowance: float
 
 
 class Certificate(msgspec.Struct, frozen=True):
@@ -196,7 +224,33 @@ class Certificate(msgspec.Struct, frozen=True):
         general, every = (all(one.passed for one in part) for part in (self.general, self.faults))
         if not (self.decisions and general and every):
             return Verdict.FAIL
-        return Verdict.SLOW if any(fault.timing.missed for fault in self.faults) else Verdict.PASS
+        return Verdict.SLOW if self.slow else Verdict.PASS
+
+    @property
+    def kinds(self) -> list[Kind]:
+        """The faults whose shadow is waited for and answers, and those whose breaker was open at most bars."""
+        answering: dict[str, float] = {}
+        silent: dict[str, float] = {}
+        for fault in self.faults:
+            timing = fault.timing
+            if timing.ratio_open is not None and 2 * timing.ratio_open.n > timing.ratio.n:
+                silent[fault.fault] = timing.ratio_open.median
+            else:
+                answering[fault.fault] = timing.ratio.median
+        return [
+            Kind(name, list(found), statistics.fmean(found.values()), _error(list(found.values())), goal)
+            for name, found, goal in (
+                ("those that answer", answering, self.goals.ratio),
+                ("those with an open breaker", silent, self.goals.ratio_open),
+            )
+            if found
+        ]
+
+    @property
+    def slow(self) -> list[str]:
+        """The faults and kinds of which a time missed its goal."""
+        faults = [fault.fault for fault in self.faults if fault.timing.missed]
+        return faults + [f"{kind.name} together" for kind in self.kinds if not kind.met]
 
     @property
     def decisions(self) -> int:
@@ -221,19 +275,28 @@ class Certificate(msgspec.Struct, frozen=True):
         same = f"{word}: {under} are byte for byte those without it, and those of a replay"
         if word is Verdict.PASS:
             return f"{same}; no time missed its goal."
-        slow = [fault.fault for fault in self.faults if fault.timing.missed]
+        slow = self.slow
         which = ", ".join(slow) if len(slow) <= _NAMED else f"{len(slow)} of them"
         return f"{same}; a time missed its goal with {which}."
 
 
+def _error(values: Sequence[float]) -> float | None:
+    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+
+
 def encode(certificate: Certificate) -> bytes:
     """The document as JSON, the verdict and its sentence first."""
-    head = {"verdict": certificate.verdict.value, "sentence": certificate.sentence, "decisions": certificate.decisions}
+    head = {
+        "verdict": certificate.verdict.value,
+        "sentence": certificate.sentence,
+        "decisions": certificate.decisions,
+        "kinds": certificate.kinds,
+    }
     return msgspec.json.format(msgspec.json.encode(head | msgspec.to_builtins(certificate)), indent=1) + b"\n"
 
 
 def decode(raw: bytes) -> Certificate:
-    """A document read back; what is computed from the rest (verdict, sentence, decisions) is computed again.
+    """A document read back; what is computed from the rest (verdict, sentence, decisions, kinds) is computed again.
 
     Raises:
         msgspec.MsgspecError: naming the key that is wrong.

@@ -12,7 +12,16 @@ from rich.table import Table
 from rich.text import Text
 
 from quantum_trader.core.predictions import DISPLAY_NAMES
-from quantum_trader.report.certificate import EXIT_CODES, Certificate, FaultResult, Latency, Ratio, Timing, Verdict
+from quantum_trader.report.certificate import (
+    EXIT_CODES,
+    Certificate,
+    FaultResult,
+    Kind,
+    Latency,
+    Ratio,
+    Timing,
+    Verdict,
+)
 from quantum_trader.report.chart import Chart
 from quantum_trader.report.html import template, write_whole
 from quantum_trader.report.svg import Ink, figure, inline, style
@@ -28,7 +37,9 @@ def screen(certificate: Certificate) -> RenderableType:
     word = certificate.verdict
     headline = Text(f"{MARKS[word]} {certificate.sentence}", style="bold")
     headline.highlight_words([word.value], style=_COLOURS[word])
-    parts: list[RenderableType] = [headline, Text(_basis(certificate)), _table(certificate), Text(_goals(certificate))]
+    kinds = Text("\n".join(kind_line(kind) for kind in certificate.kinds))
+    parts: list[RenderableType] = [headline, Text(_basis(certificate)), _table(certificate), kinds]
+    parts.append(Text(_goals(certificate)))
     failures = certificate.failures
     if failures:
         parts.append(Text("\n".join(f"✗ {line}" for line in failures), style="red"))
@@ -49,8 +60,9 @@ def _goals(certificate: Certificate) -> str:
     goals = certificate.goals
     return (
         f"Times: from publishing a bar to its decisions and intents, ms. Goals: median of the paired ratios at most "
-        f"{goals.ratio:g}, 99th percentile\nat most {goals.grace_ms:g} ms above the one without the shadow, median "
-        f"ratio while the breaker is open at most {goals.ratio_open:g}.\n"
+        f"{goals.ratio:g}, while the\nbreaker is open at most {goals.ratio_open:g}, as the mean over all faults of a "
+        f"kind; of one fault at most {goals.allowance:g} more, because two processes of one\nprogram are not equally "
+        f"fast. 99th percentile of each fault at most {goals.grace_ms:g} ms above the one without the shadow.\n"
         "The control has no shadow on either side: how far from 1 its ratio lies is the machine's doing."
     )
 
@@ -114,6 +126,14 @@ def ratio(value: Ratio | None, *, interval: bool = True) -> str:
     return f"{value.median:.3f}" + (f" ({value.low:.2f} to {value.high:.2f})" if interval else "")
 
 
+def kind_line(kind: Kind) -> str:
+    """What a kind of faults costs, against its goal."""
+    n = len(kind.faults)
+    who = f"{kind.name[0].upper()}{kind.name[1:]} ({n} {'fault' if n == 1 else 'faults'})"
+    error = "" if kind.error is None else f" ± {kind.error:.3f}"
+    return f"{who}: ratio {kind.ratio:.3f}{error}, goal {kind.goal:g}, {'kept' if kind.met else 'missed'}"
+
+
 def write_page(certificate: Certificate, path: Path) -> None:
     """Write the HTML file in one step: whole, or not at all.
 
@@ -145,6 +165,7 @@ def render(certificate: Certificate) -> str:
         answers=answers,
         both=both,
         ratio=ratio,
+        kind_line=kind_line,
         charts=charts,
     )
 
@@ -166,8 +187,8 @@ def ratios_chart(certificate: Certificate) -> Chart:
     axes.set_xlabel("with the shadow / without it, the same bar")
     caption = (
         "Bar to intent with the shadow, divided by the time of the same bar without it: median and 95 % interval "
-        f"(blocks of neighbouring bars). The dashed line is the goal, {certificate.goals.ratio:g}. The control has no "
-        "shadow on either side."
+        "(blocks of neighbouring bars). The dashed line is the goal for the mean of those that answer, "
+        f"{certificate.goals.ratio:g}. The control has no shadow on either side."
     )
     said = ", ".join(f"{fault.fault} {fault.timing.ratio.median:.3f}" for fault in certificate.faults)
     title = "What a faulty shadow costs a bar"
