@@ -120,10 +120,10 @@ def test_faults_of_one_kind_keep_their_goal_together() -> None:
 
 def test_a_kind_that_misses_its_goal_makes_it_slow_though_every_fault_has_its_allowance() -> None:
     found = certificate(paired("healthy", 1.06), paired("nan", 1.05), paired("hung", 1.0, 1.0))
-    assert (found.verdict, found.slow) == (Verdict.SLOW, ["those that answer together"])
-    assert found.sentence.endswith("a time missed its goal with those that answer together.")
+    assert (found.verdict, found.slow) == (Verdict.SLOW, ["those that answer, taken together"])
+    assert found.sentence.endswith("a time missed its goal with those that answer, taken together.")
     silent = certificate(paired("healthy", 1.0), paired("hung", 1.0, 1.021))
-    assert (silent.slow, silent.kinds[1].error) == (["those with an open breaker together"], None)
+    assert (silent.slow, silent.kinds[1].error) == (["those with an open breaker, taken together"], None)
 
 
 def test_a_breaker_that_opened_for_a_moment_does_not_change_the_kind() -> None:

@@ -250,7 +250,7 @@ class Certificate(msgspec.Struct, frozen=True):
     def slow(self) -> list[str]:
         """The faults and kinds of which a time missed its goal."""
         faults = [fault.fault for fault in self.faults if fault.timing.missed]
-        return faults + [f"{kind.name} together" for kind in self.kinds if not kind.met]
+        return faults + [f"{kind.name}, taken together" for kind in self.kinds if not kind.met]
 
     @property
     def decisions(self) -> int:
