@@ -12,7 +12,7 @@ from quantum_trader.core.errors import TrainingError
 from quantum_trader.learn import fit_networks
 from quantum_trader.learn.dataset import Dataset
 from quantum_trader.learn.fit_networks import NetworkFit, Sequences, batches, deterministic, fit_network, log_loss
-from quantum_trader.learn.networks import logits
+from quantum_trader.learn.networks import logits, torch_threads
 from quantum_trader.learn.options import TrainOptions
 from quantum_trader.learn.progress import silent
 from quantum_trader.learn.splits import time_split
@@ -38,7 +38,7 @@ def test_the_best_weights_are_really_restored(data: Sequences, monkeypatch: pyte
     assert fit.best_epoch < len(fit.log_losses) - 1, "the fit must have gone on after its best epoch"
     watched = data.validation[:: -(-len(data.validation) // OPTIONS.stopping_rows)]
     # As many threads as the fit had: on some processors another number sums in another order.
-    with deterministic(OPTIONS.seed, OPTIONS.threads):
+    with torch_threads(OPTIONS.threads):
         again = log_loss(logits(fit.network, data.x, watched), data.y[watched])
     assert again == pytest.approx(fit.log_losses[fit.best_epoch], abs=1e-12)
     # And they are the weights that a fit ending there has.

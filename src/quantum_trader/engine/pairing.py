@@ -32,8 +32,7 @@ class Goals:
         ratio_open: The same over the bars at which the breaker was open.
         grace_ms: So much may the 99th percentile rise, in milliseconds; the grace of the run.
         allowance: So far above its goal may the median of one pair of processes lie. Two processes of one program
-            differ for as long as they live: pairs without a shadow on either side by a standard deviation of about
-            0.01, with one by up to 0.02 (docs/how-to/certify.md).
+            differ for as long as they live; docs/how-to/certify.md says by how much.
     """
 
     ratio: float = 1.05

@@ -237,14 +237,11 @@ class Certificate(msgspec.Struct, frozen=True):
                 silent[fault.fault] = timing.ratio_open.median
             else:
                 answering[fault.fault] = timing.ratio.median
-        return [
-            Kind(name, list(found), statistics.fmean(found.values()), _error(list(found.values())), goal)
-            for name, found, goal in (
-                ("those that answer", answering, self.goals.ratio),
-                ("those with an open breaker", silent, self.goals.ratio_open),
-            )
-            if found
-        ]
+        found = (
+            ("those that answer", answering, self.goals.ratio),
+            ("those with an open breaker", silent, self.goals.ratio_open),
+        )
+        return [_kind(name, medians, goal) for name, medians, goal in found if medians]
 
     @property
     def slow(self) -> list[str]:
@@ -280,8 +277,10 @@ class Certificate(msgspec.Struct, frozen=True):
         return f"{same}; a time missed its goal with {which}."
 
 
-def _error(values: Sequence[float]) -> float | None:
-    return statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+def _kind(name: str, medians: Mapping[str, float], goal: float) -> Kind:
+    values = list(medians.values())
+    error = statistics.stdev(values) / math.sqrt(len(values)) if len(values) > 1 else None
+    return Kind(name, list(medians), statistics.fmean(values), error, goal)
 
 
 def encode(certificate: Certificate) -> bytes:

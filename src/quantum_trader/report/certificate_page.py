@@ -28,6 +28,7 @@ from quantum_trader.report.svg import Ink, figure, inline, style
 from quantum_trader.report.words import NONE, minute
 
 MARKS = {Verdict.PASS: "✓", Verdict.SLOW: "…", Verdict.FAIL: "✗"}
+_CONTROL = "The control has no shadow on either side: how far from 1 its ratio lies is the machine's doing."
 _COLOURS = {Verdict.PASS: "green", Verdict.SLOW: "yellow", Verdict.FAIL: "red"}
 _KINDS = {Verdict.PASS: "good", Verdict.SLOW: "open", Verdict.FAIL: "bad"}
 
@@ -37,9 +38,11 @@ def screen(certificate: Certificate) -> RenderableType:
     word = certificate.verdict
     headline = Text(f"{MARKS[word]} {certificate.sentence}", style="bold")
     headline.highlight_words([word.value], style=_COLOURS[word])
-    kinds = Text("\n".join(kind_line(kind) for kind in certificate.kinds))
-    parts: list[RenderableType] = [headline, Text(_basis(certificate)), _table(certificate), kinds]
-    parts.append(Text(_goals(certificate)))
+    parts: list[RenderableType] = [headline, Text(_basis(certificate)), _table(certificate)]
+    if certificate.kinds:
+        parts.append(Text("\n".join(kind_line(kind) for kind in certificate.kinds)))
+    times = "Times: from publishing a bar to its decisions and intents, ms."
+    parts.append(Text(f"{times} {goals_line(certificate)}\n{_CONTROL}"))
     failures = certificate.failures
     if failures:
         parts.append(Text("\n".join(f"✗ {line}" for line in failures), style="red"))
@@ -56,14 +59,14 @@ def _basis(certificate: Certificate) -> str:
     )
 
 
-def _goals(certificate: Certificate) -> str:
+def goals_line(certificate: Certificate) -> str:
+    """What the times had to keep."""
     goals = certificate.goals
     return (
-        f"Times: from publishing a bar to its decisions and intents, ms. Goals: median of the paired ratios at most "
-        f"{goals.ratio:g}, while the\nbreaker is open at most {goals.ratio_open:g}, as the mean over all faults of a "
-        f"kind; of one fault at most {goals.allowance:g} more, because two processes of one\nprogram are not equally "
-        f"fast. 99th percentile of each fault at most {goals.grace_ms:g} ms above the one without the shadow.\n"
-        "The control has no shadow on either side: how far from 1 its ratio lies is the machine's doing."
+        f"Goals: median of the paired ratios at most {goals.ratio:g}, while the breaker is open at most "
+        f"{goals.ratio_open:g}, as the mean over all faults of a kind; of one fault at most {goals.allowance:g} more, "
+        f"because two processes of one program are not equally fast. 99th percentile of each fault at most "
+        f"{goals.grace_ms:g} ms above the one without the shadow."
     )
 
 
@@ -165,6 +168,8 @@ def render(certificate: Certificate) -> str:
         answers=answers,
         both=both,
         ratio=ratio,
+        goals_line=goals_line,
+        control=_CONTROL,
         kind_line=kind_line,
         charts=charts,
     )
