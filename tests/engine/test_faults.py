@@ -218,7 +218,7 @@ def test_ten_megabytes_are_refused_unread_and_end_the_process(spec: ShadowSpec, 
     with running(spec, batch, Fault.OUTPUT_10MB) as run:
         output = run.decide()
         assert output.statuses == (Status.REFUSED,) * N
-        assert output.reasons[0] == "too-large: a frame of 10485920 bytes, the limit is 4416"
+        assert output.reasons[0] == "too-large: a frame of 10485916 bytes, the limit is 4416"
         assert run.ended() == (Status.MISSING, Cause.STOPPED)
         run.until(lambda: run.restarts() == 1 and run.up())
         assert run.ended() == (Status.REFUSED, Cause.TOO_LARGE)

@@ -1,9 +1,11 @@
 """Frames over a real socket pair: whole or refused, and never past their limit or their time."""
 
 import socket
+import struct
 import threading
 from collections.abc import Iterator
 
+import numpy as np
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
@@ -12,11 +14,13 @@ from quantum_trader.engine.frames import (
     ERROR_CHARACTERS,
     FrameError,
     Reader,
+    Requests,
     TooLargeError,
     framed,
     one_line,
     receive,
     reply_limit,
+    request,
     send,
 )
 
@@ -71,8 +75,9 @@ def test_what_does_not_come_whole_in_time_is_a_timeout(pair: Pair, sent: bytes) 
 
 
 def test_a_peer_that_takes_nothing_is_a_timeout(pair: Pair) -> None:
+    pair[0].settimeout(0.05)
     with pytest.raises(TimeoutError):
-        send(pair[0], b"x" * 2**24, 0.05)
+        send(pair[0], b"x" * 2**24)
 
 
 @given(text=st.text(max_size=600))
@@ -124,3 +129,66 @@ def test_a_reader_begins_anew_with_nothing_left_of_the_frame_before(pair: Pair) 
         reader.begin(limit)
         pair[1].sendall(framed(body))
         assert reader.read(pair[0]) == body
+
+
+shapes = st.tuples(st.integers(1, 9), st.integers(1, 50)) | st.tuples(
+    st.integers(1, 9), st.integers(1, 128), st.just(8)
+)
+
+
+@given(batches=st.lists(st.tuples(st.integers(0, 2**63), shapes), min_size=1, max_size=4), seed=st.integers(0, 99))
+def test_batches_arrive_as_they_were_left(batches: list[tuple[int, tuple[int, ...]]], seed: int) -> None:
+    ours, theirs = socket.socketpair()
+    with ours, theirs:
+        requests, random = Requests(theirs), np.random.default_rng(seed)
+        for number, shape in batches:
+            # Any bits: what a model is shown is what the engine computed, NaN included.
+            inputs = random.integers(0, 2**32, shape, dtype=np.uint32).view(np.float32)
+            ours.sendmsg(request(number, inputs))
+            read = requests.next()
+            assert read.batch == number
+            assert read.inputs.shape == shape
+            assert read.inputs.tobytes() == inputs.tobytes()
+            assert not read.inputs.flags.writeable
+
+
+@pytest.mark.parametrize("cut", [1, 7, 19, 20, 21, 1_000_000])
+def test_a_batch_arrives_in_pieces(pair: Pair, cut: int) -> None:
+    inputs = np.arange(2_000_000, dtype=np.float32).reshape(2, 1_000_000)
+    whole = b"".join(request(3, inputs))
+
+    def drip() -> None:
+        pair[0].sendall(whole[:cut])
+        threading.Event().wait(0.05)
+        pair[0].sendall(whole[cut:])
+
+    sender = threading.Thread(target=drip)
+    sender.start()
+    requests = Requests(pair[1])
+    large = requests.next()
+    sender.join()
+    assert large.batch == 3
+    assert np.array_equal(large.inputs, inputs)
+    pair[0].sendmsg(request(4, inputs[:, :5].copy()))
+    assert np.array_equal(requests.next().inputs, inputs[:, :5])
+
+
+@pytest.mark.parametrize("sent", [0, 1, 19, 20, 30])
+def test_an_engine_that_goes_in_the_middle_of_a_batch_is_an_end_of_file(pair: Pair, sent: int) -> None:
+    pair[0].sendall(b"".join(request(1, np.zeros((2, 3), dtype=np.float32)))[:sent])
+    pair[0].close()
+    with pytest.raises(EOFError):
+        Requests(pair[1]).next()
+
+
+def test_two_batches_at_once_are_refused(pair: Pair) -> None:
+    for number in (1, 2):
+        pair[0].sendmsg(request(number, np.zeros((2, 3), dtype=np.float32)))
+    with pytest.raises(FrameError, match="before the last one was answered"):
+        Requests(pair[1]).next()
+
+
+def test_a_batch_over_the_limit_is_not_read(pair: Pair) -> None:
+    pair[0].sendall(struct.pack(">Q3I", 1, 2**28 + 1, 1, 1) + b"beginning")
+    with pytest.raises(TooLargeError, match="a batch of 1073741828 bytes, the limit is 1073741824"):
+        Requests(pair[1]).next()

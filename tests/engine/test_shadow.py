@@ -431,17 +431,17 @@ class TestAProcessThatDoesNotKeepToTheProtocol:
     @pytest.mark.parametrize(
         ("then", "reason"),
         [
-            ("frames.receive(connection, 2**24); frames.send(connection, b'\\xc1 junk')", "shape: its 6 bytes"),
+            ("frames.Requests(connection).next(); frames.send(connection, b'\\xc1 junk')", "shape: its 6 bytes"),
             (
-                "frames.receive(connection, 2**24); "
-                "frames.send(connection, msgspec.msgpack.encode(frames.Reply(77, b'', (), '', '')))",
+                "frames.Requests(connection).next(); "
+                "frames.send(connection, msgspec.msgpack.encode(frames.Reply(77, (), (), '', '')))",
                 "shape: it answered batch 77, asked was 1",
             ),
             (
-                "frames.receive(connection, 2**24); connection.sendall(b'\\xff' * 100_000)",
+                "frames.Requests(connection).next(); connection.sendall(b'\\xff' * 100_000)",
                 "too-large: a frame of 4294967295 bytes",
             ),
-            ("frames.receive(connection, 2**24); connection.sendall(b'\\x00')", "crashed: its process ended over"),
+            ("frames.Requests(connection).next(); connection.sendall(b'\\x00')", "crashed: its process ended over"),
         ],
     )
     def test_is_refused_and_ended(

@@ -39,6 +39,7 @@ class Session:
         # A redis.connection.Connection; half of its methods carry no types.
         self._connection: Any = None
         self._owed: tuple[Command, ...] = ()
+        self._there: list[Any] | None = None
 
     def call(self, *commands: Command, wait_s: float = 0.0) -> list[Any]:
         """Send commands in one go and return a reply for each.
@@ -75,12 +76,26 @@ class Session:
         """Whether exactly these were asked last, over the connection that is held, and not answered yet."""
         return bool(commands) and self._owed == commands
 
+    def receive(self, within_s: float) -> None:
+        """Read already what `answers` will give, if it begins to come within so many seconds.
+
+        Raises:
+            redis.RedisError: if the connection was lost.
+        """
+        if self._owed and self._there is None:
+            try:
+                connection = self._held()
+                if connection.can_read(within_s):
+                    self._there = self._read(connection)
+            except BaseException:
+                self.close(broken=True)
+                raise
+
     def answers(self, wait_s: float = 0.0) -> list[Any]:
         """A reply for each of the commands that were asked; errors as in `call`."""
         try:
-            connection = self._held()
-            replies = [self._reply(connection, wait_s) for _ in self._owed]
-            self._owed = ()
+            replies = self._read(self._held(), wait_s) if self._there is None else self._there
+            self._owed, self._there = (), None
         except BaseException:
             self.close(broken=True)
             raise
@@ -117,7 +132,7 @@ class Session:
     def close(self, *, broken: bool = False) -> None:
         """Give the connection back to the pool, closed if it may still owe a reply or hold a WATCH."""
         connection, self._connection = self._connection, None
-        broken, self._owed = broken or bool(self._owed), ()
+        broken, self._owed, self._there = broken or bool(self._owed), (), None
         if connection is not None:
             if broken:
                 connection.disconnect()
@@ -127,6 +142,9 @@ class Session:
         if self._connection is None:
             self._connection = self.client.connection_pool.get_connection()
         return self._connection
+
+    def _read(self, connection: Any, wait_s: float = 0.0) -> list[Any]:
+        return [self._reply(connection, wait_s) for _ in self._owed]
 
     def _reply(self, connection: Any, wait_s: float) -> Any:
         try:

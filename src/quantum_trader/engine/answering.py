@@ -13,7 +13,7 @@ from quantum_trader.core.errors import QuantumError
 from quantum_trader.core.features import Float32Array
 from quantum_trader.core.hashes import input_hashes
 from quantum_trader.engine import cage
-from quantum_trader.engine.frames import OUT_OF_MEMORY, REQUEST_LIMIT, Greeting, Reply, Request, one_line, receive, send
+from quantum_trader.engine.frames import OUT_OF_MEMORY, Greeting, Reply, Request, Requests, one_line, send
 from quantum_trader.models.artefact import Artefact, load_artefact
 from quantum_trader.models.inference import OnnxModel
 
@@ -31,7 +31,7 @@ class Answering:
 
     def see(self, request: Request) -> Float32Array:
         """The inputs of a request, shape (n, ...); read-only."""
-        return np.frombuffer(request.inputs, dtype=np.float32).reshape(request.shape)
+        return request.inputs
 
     def predict(self, inputs: Float32Array) -> NDArray[np.float64]:
         """Probabilities, shape (n,)."""
@@ -41,14 +41,14 @@ class Answering:
         """The reply to a request: probabilities and what they were computed from, or an error."""
         try:
             inputs = self.see(request)
-            p_up = self.predict(inputs).astype(np.float64)
+            p_up = self.predict(inputs).tolist()
             # Of exactly the array that the model was given, not of what came over the socket.
-            return Reply(request.batch, p_up.tobytes(), input_hashes(inputs), "", self.model.digest)
+            return Reply(request.batch, tuple(p_up), input_hashes(inputs), "", self.model.digest)
         except MemoryError:
             # What is left of this process after that is anybody's guess; a new one is started.
             os._exit(OUT_OF_MEMORY)
         except Exception as error:
-            return Reply(request.batch, b"", (), f"{type(error).__name__}: {one_line(str(error))}", self.model.digest)
+            return Reply(request.batch, (), (), f"{type(error).__name__}: {one_line(str(error))}", self.model.digest)
 
 
 def serve(descriptor: int, folder: Path, given_up: tuple[str, ...], kind: type[Answering] = Answering) -> None:
@@ -71,13 +71,13 @@ def serve(descriptor: int, folder: Path, given_up: tuple[str, ...], kind: type[A
             send(connection, encode(Greeting("", one_line(str(error)), given_up)))
             return
         send(connection, encode(Greeting(answering.model.digest, "", given_up)))
-        decoder = msgspec.msgpack.Decoder(Request)
+        requests = Requests(connection)
         while True:
             # Not waited for in the read: the kernel would wake this process once more, at the engine's cost, when the
             # engine takes an answer out of the socket.
             select.select([connection], [], [])
             try:
-                body = receive(connection, REQUEST_LIMIT)
+                request = requests.next()
             except EOFError:
                 return
-            send(connection, encode(answering.answer(decoder.decode(body))))
+            send(connection, encode(answering.answer(request)))

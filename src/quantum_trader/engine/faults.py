@@ -171,6 +171,7 @@ _INPUTS: dict[Fault, Callable[[Faulty, Float32Array], Float32Array]] = {
 _OUTPUTS: dict[Fault, Callable[[Probabilities], Probabilities]] = {
     Fault.NAN: lambda p_up: np.full_like(p_up, np.nan),
     Fault.INFINITE: lambda p_up: np.where(np.arange(len(p_up)) % 2, np.inf, -np.inf),
-    Fault.OUTPUT_10MB: lambda p_up: np.full(LARGE_BYTES // 8, 0.5),
+    # A number takes nine bytes on its way.
+    Fault.OUTPUT_10MB: lambda p_up: np.full(LARGE_BYTES // 9, 0.5),
     Fault.WRONG_SHAPE: lambda p_up: np.append(p_up, 0.5),
 }

@@ -1,14 +1,21 @@
-"""Length-prefixed messages between the engine and a shadow process: numbers, names and raw arrays, nothing else.
+"""Messages between the engine and a shadow process: numbers, names and raw arrays, nothing else.
 
-A frame is four bytes of big-endian length and a msgpack body. Nothing is unpickled; a frame over its limit is refused
-before it is read. What a shadow may send follows from what it was asked: a few bytes a row.
+- A batch is a head of fixed length, which says its number and shape, and the inputs' bytes as they lie in memory.
+- Whatever a shadow says is a frame: four bytes of big-endian length and a msgpack body. One over its limit is refused
+  before it is read; what a shadow may send follows from what it was asked: a few bytes a row.
+
+Nothing is unpickled. Code that runs once a bar finds its caches cold: the usual case is one system call and few lines.
 """
 
+import math
 import socket
 import struct
 import time
 
 import msgspec
+import numpy as np
+
+from quantum_trader.core.features import Float32Array
 
 REQUEST_LIMIT = 2**30
 """What a shadow accepts from its engine: a quarter of a million sequences."""
@@ -22,6 +29,7 @@ OUT_OF_MEMORY = 71
 """Exit status of a shadow that met its memory limit."""
 
 _HEAD = struct.Struct(">I")
+_REQUEST = struct.Struct(">Q3I")
 _CHUNK = 1 << 20
 
 
@@ -33,19 +41,18 @@ class TooLargeError(FrameError):
     """A frame is longer than its limit. It was not read, so nothing more can be read from this peer."""
 
 
-class Request(msgspec.Struct, frozen=True, array_like=True):
-    """A batch for the shadow: float32 inputs of this shape as raw bytes."""
+class Request(msgspec.Struct, frozen=True, eq=False):
+    """A batch for the shadow: its number and the inputs, float32, shape (n, F) or (n, 128, 8)."""
 
     batch: int
-    shape: tuple[int, ...]
-    inputs: bytes
+    inputs: Float32Array
 
 
 class Reply(msgspec.Struct, frozen=True, array_like=True):
-    """The shadow's answer: float64 probabilities as raw bytes with the hash of every input, or an error."""
+    """The shadow's answer: a probability for every input and that input's hash, or an error."""
 
     batch: int
-    p_up: bytes
+    p_up: tuple[float, ...]
     input_hashes: tuple[str, ...]
     error: str
     digest: str
@@ -64,19 +71,73 @@ def reply_limit(n: int) -> int:
     return GREETING_LIMIT + ROW_BYTES * n
 
 
-def send(connection: socket.socket, body: bytes, timeout_s: float | None = None) -> None:
-    """Write one frame.
+def request(batch: int, inputs: Float32Array) -> tuple[bytes, memoryview]:
+    """A batch as it is sent, in two parts: its head, and its inputs' bytes, which are not copied.
 
     Args:
-        connection: One end of a socket pair.
-        body: The message.
-        timeout_s: Longest time for all of it; None waits for ever.
+        batch: Its number, not below 0.
+        inputs: float32, contiguous, of two or three dimensions, none of them 0.
+    """
+    # A dimension that is not there is a 0.
+    return _REQUEST.pack(batch, *inputs.shape, *(0,) * (3 - inputs.ndim)), inputs.data
+
+
+class Requests:
+    """Batches off a connection, one after the other; there is never a second one before the first is answered.
+
+    Args:
+        connection: The shadow's end of a socket pair.
+    """
+
+    def __init__(self, connection: socket.socket) -> None:
+        self._connection = connection
+        self._head = bytearray(_REQUEST.size)
+        # Kept: fresh pages for every batch cost more than reading it.
+        self._room = bytearray(_CHUNK)
+
+    def next(self) -> Request:
+        """Wait for a batch; its inputs are read-only, and stand until the next one is read.
+
+        Raises:
+            EOFError: if the engine is gone.
+            TooLargeError: if it is more than `REQUEST_LIMIT`.
+            FrameError: if more came than one batch.
+        """
+        got = self._connection.recvmsg_into([self._head, self._room])[0]
+        while 0 < got < _REQUEST.size:
+            got += self._more(memoryview(self._head)[got:])
+        if not got:
+            raise EOFError("it closed the connection")
+        batch, *dimensions = _REQUEST.unpack(self._head)
+        shape = tuple(filter(None, dimensions))
+        size = 4 * math.prod(shape)
+        if size > REQUEST_LIMIT:
+            raise TooLargeError(f"a batch of {size} bytes, the limit is {REQUEST_LIMIT}")
+        got -= _REQUEST.size
+        if size > len(self._room):
+            self._room = self._room[:got] + bytearray(size - got)
+        while got < size:
+            got += self._more(memoryview(self._room)[got:size])
+        if got > size:
+            raise FrameError("a batch came before the last one was answered")
+        inputs = np.frombuffer(self._room, dtype=np.float32, count=size // 4).reshape(shape)
+        inputs.flags.writeable = False
+        return Request(batch, inputs)
+
+    def _more(self, into: memoryview) -> int:
+        got = self._connection.recv_into(into)
+        if not got:
+            raise EOFError("it closed the connection")
+        return got
+
+
+def send(connection: socket.socket, body: bytes) -> None:
+    """Write one frame, in the time that the connection allows.
 
     Raises:
         TimeoutError: if the peer does not take it in time.
         OSError: if the peer is gone.
     """
-    connection.settimeout(timeout_s)
     connection.sendall(framed(body))
 
 
@@ -115,8 +176,7 @@ class Reader:
     def begin(self, limit: int) -> None:
         """Begin anew with another frame, of at most so many bytes."""
         self._limit = limit
-        self._read = bytearray()
-        self._size: int | None = None
+        self._read = b""
 
     def read(self, connection: socket.socket) -> bytes | None:
         """The frame's body if it is whole; None if more has to come.
@@ -127,24 +187,25 @@ class Reader:
             FrameError: if more came than one frame.
         """
         while True:
-            if self._size is None and len(self._read) >= _HEAD.size:
-                self._size = _HEAD.size + _length(self._read[: _HEAD.size], self._limit)
-            if self._size is not None and len(self._read) >= self._size:
-                if len(self._read) > self._size:
+            read = self._read
+            if len(read) >= _HEAD.size:
+                missing = _HEAD.size + _length(read, self._limit) - len(read)
+                if missing < 0:
                     raise FrameError("it said more than it was asked for")
-                return bytes(self._read[_HEAD.size :])
+                if not missing:
+                    return read[_HEAD.size :]
             try:
                 # As a rule all of it at once; one byte more shows that something lies behind the longest frame.
-                chunk = connection.recv(_HEAD.size + self._limit + 1 - len(self._read))
+                chunk = connection.recv(_HEAD.size + self._limit + 1 - len(read))
             except BlockingIOError:
                 return None
             if not chunk:
                 raise EOFError("it closed the connection")
-            self._read += chunk
+            self._read = read + chunk
 
 
-def _length(head: bytes | bytearray, limit: int) -> int:
-    (length,) = _HEAD.unpack(head)
+def _length(head: bytes, limit: int) -> int:
+    (length,) = _HEAD.unpack_from(head)
     if length > limit:
         raise TooLargeError(f"a frame of {length} bytes, the limit is {limit}")
     return int(length)

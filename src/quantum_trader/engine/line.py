@@ -20,8 +20,6 @@ from quantum_trader.core.hashes import input_hashes
 from quantum_trader.engine import frames
 from quantum_trader.engine.replies import Asked, Expected, Miss, read_reply
 
-_encode = msgspec.msgpack.Encoder().encode
-
 
 class Batch(msgspec.Struct, frozen=True, eq=False):
     """A batch on its way.
@@ -76,15 +74,16 @@ class Line:
             batch: The batch; there must be none that is not answered.
             claim: The deciding thread takes the answer. Where not all could be sent, it does not.
         """
-        request = frames.Request(batch.number, batch.inputs.shape, batch.inputs.tobytes())
-        self._rest = memoryview(frames.framed(_encode(request)))
+        parts = frames.request(batch.number, batch.inputs)
         self._reader.begin(frames.reply_limit(len(batch.inputs)))
         self._hashes, self.given = None, batch
-        try:  # noqa: SIM105 - at every bar, and `suppress` is three calls
-            self._send()
+        try:
+            sent = self._connection.sendmsg(parts)
         except OSError:
-            # One that is gone shows when it is read from, and to the shadow's thread at once.
-            pass
+            # Either it takes nothing now, or it is gone: that shows when it is read from, and to its thread at once.
+            sent = 0
+        whole = len(parts[0]) + batch.inputs.nbytes
+        self._rest = memoryview(b"" if sent == whole else b"".join(parts)[sent:])
         self._listen(claimed=claim and not self._rest)
 
     def flush(self) -> None:
@@ -93,7 +92,11 @@ class Line:
         Raises:
             OSError: if the shadow is gone.
         """
-        self._send()
+        try:
+            while self._rest:
+                self._rest = self._rest[self._connection.send(self._rest) :]
+        except BlockingIOError:
+            pass
         self._listen(claimed=self.claimed)
 
     def expect(self, hashes: tuple[str, ...]) -> None:
@@ -142,13 +145,6 @@ class Line:
     def close(self) -> None:
         """Give back what waiting took; the connection stays as it is."""
         self._epoll.close()
-
-    def _send(self) -> None:
-        try:
-            while self._rest:
-                self._rest = self._rest[self._connection.send(self._rest) :]
-        except BlockingIOError:
-            pass
 
     def _listen(self, *, claimed: bool) -> None:
         self.claimed = claimed

@@ -70,18 +70,12 @@ def read_reply(body: bytes, asked: Asked, expected: Expected) -> list[ShadowVote
     if reply.digest != expected.digest:
         return Miss(Status.REFUSED, because(Cause.DIGEST, f"it runs artefact {one_line(reply.digest)[:16]}"))
     n = len(asked.input_hashes)
-    if len(reply.p_up) != 8 * n:
-        return Miss(Status.REFUSED, because(Cause.SHAPE, f"{_values(reply.p_up)} for {n} symbols"))
+    if len(reply.p_up) != n:
+        return Miss(Status.REFUSED, because(Cause.SHAPE, f"{len(reply.p_up)} values for {n} symbols"))
     if len(reply.input_hashes) != n:
         return Miss(Status.REFUSED, because(Cause.SHAPE, f"{len(reply.input_hashes)} input hashes for {n} symbols"))
-    values = memoryview(reply.p_up).cast("d").tolist()
-    rows = zip(values, reply.input_hashes, asked.input_hashes, strict=True)
+    rows = zip(reply.p_up, reply.input_hashes, asked.input_hashes, strict=True)
     return [_vote(p_up, said, given, expected) for p_up, said, given in rows]
-
-
-def _values(raw: bytes) -> str:
-    values, rest = divmod(len(raw), 8)
-    return f"{len(raw)} bytes" if rest else f"{values} values"
 
 
 def _vote(p_up: float, said: str, given: str, expected: Expected) -> ShadowVote:
