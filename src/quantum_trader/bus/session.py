@@ -82,19 +82,27 @@ class Session:
         Raises:
             redis.RedisError: if the connection was lost.
         """
-        if self._owed and self._there is None:
+        if not self._owed or self._there is not None:
+            return
+        try:
+            connection = self._held()
             try:
-                connection = self._held()
-                if connection.can_read(within_s):
-                    self._there = self._read(connection)
-            except BaseException:
-                self.close(broken=True)
-                raise
+                first = self._reply(connection, timeout=within_s, disconnect_on_error=False)
+            except redis.TimeoutError:
+                # What is not there in time is not lost: `answers` reads on.
+                return
+            self._there = [first, *(self._reply(connection) for _ in self._owed[1:])]
+        except BaseException:
+            self.close(broken=True)
+            raise
 
     def answers(self, wait_s: float = 0.0) -> list[Any]:
         """A reply for each of the commands that were asked; errors as in `call`."""
         try:
-            replies = self._read(self._held(), wait_s) if self._there is None else self._there
+            replies = self._there
+            if replies is None:
+                connection, how = self._held(), self._patience(wait_s)
+                replies = [self._reply(connection, **how) for _ in self._owed]
             self._owed, self._there = (), None
         except BaseException:
             self.close(broken=True)
@@ -143,15 +151,16 @@ class Session:
             self._connection = self.client.connection_pool.get_connection()
         return self._connection
 
-    def _read(self, connection: Any, wait_s: float = 0.0) -> list[Any]:
-        return [self._reply(connection, wait_s) for _ in self._owed]
+    def _patience(self, wait_s: float) -> dict[str, float]:
+        if not wait_s:
+            return {}
+        settings = self.client.connection_pool.connection_kwargs
+        return {"timeout": wait_s + float(settings.get("socket_timeout") or 0.0)}
 
-    def _reply(self, connection: Any, wait_s: float) -> Any:
+    @staticmethod
+    def _reply(connection: Any, **how: float) -> Any:
         try:
-            if not wait_s:
-                return connection.read_response()
-            settings = self.client.connection_pool.connection_kwargs
-            return connection.read_response(timeout=wait_s + float(settings.get("socket_timeout") or 0.0))
+            return connection.read_response(**how)
         except redis.ConnectionError:
             # Some refusals (LOADING, wrong password) are connection errors in redis-py; the connection goes.
             raise
