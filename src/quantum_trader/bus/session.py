@@ -66,7 +66,9 @@ class Session:
                 self.answers()
         try:
             connection = self._held()
-            connection.send_packed_command(connection.pack_commands(commands))
+            # In one piece: redis-py would write every six kilobytes by themselves, and a server that shares this
+            # thread's processor would be woken by the first, and take it, before the next is written.
+            connection.send_packed_command([b"".join(connection.pack_commands(commands))])
             self._owed = commands
         except BaseException:
             self.close(broken=True)
