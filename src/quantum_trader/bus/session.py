@@ -66,8 +66,8 @@ class Session:
                 self.answers()
         try:
             connection = self._held()
-            # In one piece: redis-py would write every six kilobytes by themselves, and a server that shares this
-            # thread's processor would be woken by the first, and take it, before the next is written.
+            # In one piece: redis-py would write pieces of six kilobytes, and a server on this thread's processor would
+            # be woken by the first one and take the processor before the next is written.
             connection.send_packed_command([b"".join(connection.pack_commands(commands))])
             self._owed = commands
         except BaseException:
