@@ -40,7 +40,7 @@ def test_frames_arrive_as_they_were_sent(bodies: list[bytes]) -> None:
     with ours, theirs:
         for body in bodies:
             send(theirs, body)
-        assert [receive(ours, 4000) for _ in bodies] == bodies
+        assert [receive(ours, 4000, 10.0) for _ in bodies] == bodies
 
 
 def test_a_large_frame_arrives_in_pieces(pair: Pair) -> None:
@@ -54,7 +54,7 @@ def test_a_large_frame_arrives_in_pieces(pair: Pair) -> None:
 def test_a_frame_over_its_limit_is_not_read(pair: Pair) -> None:
     pair[1].sendall((10 * 2**20).to_bytes(4, "big") + b"beginning")
     with pytest.raises(TooLargeError, match="a frame of 10485760 bytes, the limit is 4416"):
-        receive(pair[0], reply_limit(5))
+        receive(pair[0], reply_limit(5), 10.0)
     assert pair[0].recv(100) == b"beginning"
 
 
@@ -62,7 +62,7 @@ def test_an_end_in_the_middle_is_an_end_of_file(pair: Pair) -> None:
     pair[1].sendall((100).to_bytes(4, "big") + b"half")
     pair[1].close()
     with pytest.raises(EOFError):
-        receive(pair[0], 1000)
+        receive(pair[0], 1000, 10.0)
 
 
 @pytest.mark.parametrize("sent", [b"", b"\x00", (100).to_bytes(4, "big") + b"half"])

@@ -30,7 +30,7 @@ OUT_OF_MEMORY = 71
 
 _HEAD = struct.Struct(">I")
 _REQUEST = struct.Struct(">Q3I")
-_CHUNK = 1 << 20
+_ROOM = 1 << 20
 
 
 class FrameError(Exception):
@@ -93,7 +93,7 @@ class Requests:
         self._connection = connection
         self._head = bytearray(_REQUEST.size)
         # Kept: fresh pages for every batch cost more than reading it.
-        self._room = bytearray(_CHUNK)
+        self._room = bytearray(_ROOM)
 
     def next(self) -> Request:
         """Wait for a batch; its inputs are read-only, and stand until the next one is read.
@@ -104,10 +104,10 @@ class Requests:
             FrameError: if more came than one batch.
         """
         got = self._connection.recvmsg_into([self._head, self._room])[0]
-        while 0 < got < _REQUEST.size:
-            got += self._more(memoryview(self._head)[got:])
         if not got:
             raise EOFError("it closed the connection")
+        while got < _REQUEST.size:
+            got += self._more(memoryview(self._head)[got:])
         batch, *dimensions = _REQUEST.unpack(self._head)
         shape = tuple(filter(None, dimensions))
         size = 4 * math.prod(shape)
@@ -146,20 +146,20 @@ def framed(body: bytes) -> bytes:
     return _HEAD.pack(len(body)) + body
 
 
-def receive(connection: socket.socket, limit: int, timeout_s: float | None = None) -> bytes:
+def receive(connection: socket.socket, limit: int, timeout_s: float) -> bytes:
     """Read one frame.
 
     Args:
         connection: One end of a socket pair.
         limit: Most bytes of the body.
-        timeout_s: Longest time for all of it; None waits for ever.
+        timeout_s: Longest time for all of it.
 
     Raises:
         EOFError: if the peer is gone.
         TimeoutError: if it is not there in time.
         TooLargeError: if the frame is over the limit.
     """
-    deadline = None if timeout_s is None else time.monotonic() + timeout_s
+    deadline = time.monotonic() + timeout_s
     return _exactly(connection, _length(_exactly(connection, _HEAD.size, deadline), limit), deadline)
 
 
@@ -211,13 +211,12 @@ def _length(head: bytes, limit: int) -> int:
     return int(length)
 
 
-def _exactly(connection: socket.socket, size: int, deadline: float | None) -> bytes:
+def _exactly(connection: socket.socket, size: int, deadline: float) -> bytes:
     chunks = bytearray()
     while len(chunks) < size:
-        if deadline is not None:
-            # Zero would make the socket non-blocking, which is another error.
-            connection.settimeout(max(deadline - time.monotonic(), 1e-6))
-        chunk = connection.recv(min(size - len(chunks), _CHUNK))
+        # Zero would make the socket non-blocking, which is another error.
+        connection.settimeout(max(deadline - time.monotonic(), 1e-6))
+        chunk = connection.recv(size - len(chunks))
         if not chunk:
             raise EOFError("it closed the connection")
         chunks += chunk
