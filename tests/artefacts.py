@@ -126,12 +126,12 @@ def make_calibration(path: Path, artefact: Path, curve: Curve | None = None, mod
 
 @cache
 def onnx_bytes(model: str, seed: int = 0) -> bytes:
-    """The graph of a model: p_up = sigmoid(returns @ weights), shape (8,), at the fixed shape that is served."""
+    """The graph of a model: p_up = sigmoid(returns @ weights), shape (5,), at the fixed shape that is served."""
     weights = _row_weights(model, seed) if USES[model] == "row" else _sequence_weights(model, seed)
     return graph_bytes(weights, USES[model])
 
 
-def graph_bytes(weights: NDArray[np.float32], uses: Uses, output: str = OUTPUT) -> bytes:
+def graph_bytes(weights: NDArray[np.float32], uses: Uses, output: str = OUTPUT, rows: int = BATCH_ROWS) -> bytes:
     """A logistic regression over the flattened input; weights of shape (inputs,)."""
     inputs = len(weights)
     nodes = [
@@ -142,14 +142,14 @@ def graph_bytes(weights: NDArray[np.float32], uses: Uses, output: str = OUTPUT) 
     ]
     constants = {
         "weights": weights.astype(np.float32).reshape(inputs, 1),
-        "flat_shape": np.array([BATCH_ROWS, inputs], dtype=np.int64),
-        "out_shape": np.array([BATCH_ROWS], dtype=np.int64),
+        "flat_shape": np.array([rows, inputs], dtype=np.int64),
+        "out_shape": np.array([rows], dtype=np.int64),
     }
     graph = helper.make_graph(
         nodes,
         "logistic",
-        [helper.make_tensor_value_info("x", TensorProto.FLOAT, input_shape(uses))],
-        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [BATCH_ROWS])],
+        [helper.make_tensor_value_info("x", TensorProto.FLOAT, input_shape(uses, rows))],
+        [helper.make_tensor_value_info(output, TensorProto.FLOAT, [rows])],
         [numpy_helper.from_array(value, name) for name, value in constants.items()],
     )
     model = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 18)], ir_version=10)

@@ -523,58 +523,6 @@ def test_a_connection_that_is_lost_after_the_look_ahead_costs_nothing_but_time(c
     assert stored(client)[0] == [("BTCUSDT", n) for n in (1, 2, 3)]
 
 
-def test_what_was_waited_for_ahead_is_read_once_and_still_guards(client: redis.Redis) -> None:
-    writer = looking_ahead(client)
-    for _ in range(2):
-        writer.wait_ahead(10.0)
-    read = client.info("commandstats")["cmdstat_mget"]["calls"]
-    assert len(writer.commit(a_batch([a_record("BTCUSDT", 2), a_record("ETHUSDT", 2)])).written) == 2
-    # Nothing was asked: there is nothing to wait for.
-    writer.wait_ahead(10.0)
-    assert client.info("commandstats")["cmdstat_mget"]["calls"] == read
-    writer.look_ahead(["BTCUSDT", "ETHUSDT"], "5m")
-    writer.wait_ahead(10.0)
-    new = [a_record("BTCUSDT", 3), a_record("ETHUSDT", 3)]
-    DecisionWriter(client, NAMES, Durability.NONE).commit(a_batch(new[:1]))
-    result = writer.commit(a_batch(new))
-    assert (result.written, result.refused) == ((new[1].decision.decision_id,), (new[0].decision.decision_id,))
-    assert stored(client)[0] == [("BTCUSDT", 1), *((symbol, n) for n in (2, 3) for symbol in ("BTCUSDT", "ETHUSDT"))]
-
-
-def test_a_server_that_does_not_answer_is_waited_for_ahead_no_longer_than_said(client: redis.Redis) -> None:
-    writer = looking_ahead(client)
-    writer.commit(a_batch([a_record("BTCUSDT", 2)]))
-    client.execute_command("CLIENT", "PAUSE", 1500, "ALL")
-    writer.look_ahead(["BTCUSDT"], "5m")
-    began = time.monotonic()
-    writer.wait_ahead(0.02)
-    writer.wait_ahead(0.0)
-    assert time.monotonic() - began < 1.0
-    assert len(writer.commit(a_batch([a_record("BTCUSDT", 3)])).written) == 1
-    assert stored(client)[0] == [("BTCUSDT", n) for n in (1, 2, 3)]
-
-
-def test_a_connection_that_is_lost_while_it_is_waited_for_ahead_costs_nothing_but_time(client: redis.Redis) -> None:
-    writer = looking_ahead(client)
-    client.client_kill_filter(_type="normal", skipme=True)
-    writer.wait_ahead(10.0)
-    assert len(writer.commit(a_batch([a_record("BTCUSDT", 2)])).written) == 1
-    assert stored(client)[0] == [("BTCUSDT", 1), ("BTCUSDT", 2)]
-
-
-def test_what_was_waited_for_ahead_is_dropped_by_another_call(client: redis.Redis) -> None:
-    session = Session(client)
-    session.call(("SET", "one", "x"))
-    session.ask(("GET", "one"), ("GET", "none"))
-    session.receive(10.0)
-    assert session.asked(("GET", "one"), ("GET", "none"))
-    assert session.one("GET", "one") == b"x"
-    session.ask(("GET", "one"), ("GET", "none"))
-    session.receive(10.0)
-    assert session.answers() == [b"x", None]
-    session.close()
-
-
 def test_answers_nobody_fetched_are_not_taken_for_those_of_the_next_call(client: redis.Redis) -> None:
     session = Session(client)
     session.call(("SET", "list-of-none", "x"))

@@ -16,7 +16,7 @@ from quantum_trader.core.errors import ArtefactError
 from quantum_trader.core.features import SCHEMA
 from quantum_trader.core.predictions import MODELS
 from quantum_trader.models.artefact import load_artefact
-from quantum_trader.models.inference import BATCH_ROWS, OnnxGraph, OnnxModel, input_shape
+from quantum_trader.models.inference import BATCH_ROWS, MOST_ROWS, OnnxGraph, OnnxModel, input_shape
 
 F = len(SCHEMA.names)
 
@@ -119,9 +119,31 @@ def test_a_graph_of_another_width_is_refused(features: int) -> None:
 
 
 def test_a_graph_of_another_batch_is_refused() -> None:
-    for batch in (1, 64, "n"):
-        with pytest.raises(ArtefactError, match="input is"):
+    """Shapes that name no number of rows, none, or more than anybody has symbols for."""
+    for batch in (MOST_ROWS + 1, "n"):
+        with pytest.raises(ArtefactError, match=f"input is .*, of 1 to {MOST_ROWS} rows"):
             OnnxGraph(_any_graph([batch, F], TensorProto.FLOAT), "row", "here")
+    for shape in ([0, F], []):
+        with pytest.raises(ArtefactError):
+            OnnxGraph(_any_graph(shape, TensorProto.FLOAT), "row", "here")
+
+
+@pytest.mark.parametrize("rows", [1, 8, 32, MOST_ROWS])
+def test_a_graph_says_how_many_rows_its_batches_have(rows: int) -> None:
+    """Artefacts that were exported for 8 or 32 rows stay in service."""
+    weights = np.linspace(-1, 1, F, dtype=np.float32)
+    graph = OnnxGraph(graph_bytes(weights, "row", rows=rows), "row", "here")
+    assert graph.shape == (rows, F)
+    inputs = _inputs("xgb", 100)
+    whole = graph.run(inputs)
+    np.testing.assert_allclose(whole, 1 / (1 + np.exp(-(inputs.astype(np.float64) @ weights))), atol=1e-6)
+    for n in (0, 1, 7, 8, 9, 99):
+        assert graph.run(inputs[:n]).tobytes() == whole[:n].tobytes()
+
+
+def test_a_graph_whose_output_has_other_rows_is_refused() -> None:
+    with pytest.raises(ArtefactError, match=r"output is .*, expected p_up float32 \[8\]"):
+        OnnxGraph(_any_graph([8, F], TensorProto.FLOAT, answers=5), "row", "here")
 
 
 def test_a_graph_of_another_type_is_refused() -> None:
@@ -154,13 +176,13 @@ def test_a_model_that_answers_with_no_probability_never_warms_up(tmp_path: Path)
         model.warm_up()
 
 
-def _any_graph(shape: list[int | str], kind: int) -> bytes:
+def _any_graph(shape: list[int | str], kind: int, answers: int | None = None) -> bytes:
     nodes = [helper.make_node("ReduceMean", ["x"], ["p_up"], keepdims=0, axes=[1])]
     graph = helper.make_graph(
         nodes,
         "g",
         [helper.make_tensor_value_info("x", kind, shape)],
-        [helper.make_tensor_value_info("p_up", kind, shape[:1])],
+        [helper.make_tensor_value_info("p_up", kind, shape[:1] if answers is None else [answers])],
     )
     raw: bytes = helper.make_model(graph, opset_imports=[helper.make_opsetid("", 13)], ir_version=8).SerializeToString()
     return raw

@@ -86,11 +86,6 @@ class GuardedWriter:
         with contextlib.suppress(redis.RedisError, OSError):
             self._session.ask(*_watching(_keys(guards, fence)))
 
-    def wait_ahead(self, within_s: float) -> None:
-        """Wait at most so many seconds for what `look_ahead` asked. Nothing depends on it either."""
-        with contextlib.suppress(redis.RedisError, OSError):
-            self._session.receive(within_s)
-
     def apply(
         self, doing: str, writes: Sequence[Write], always: Sequence[Command] = (), fence: Fence | None = None
     ) -> list[bool]:

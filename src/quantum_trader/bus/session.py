@@ -39,7 +39,6 @@ class Session:
         # A redis.connection.Connection; half of its methods carry no types.
         self._connection: Any = None
         self._owed: tuple[Command, ...] = ()
-        self._there: list[Any] | None = None
 
     def call(self, *commands: Command, wait_s: float = 0.0) -> list[Any]:
         """Send commands in one go and return a reply for each.
@@ -78,34 +77,12 @@ class Session:
         """Whether exactly these were asked last, over the connection that is held, and not answered yet."""
         return bool(commands) and self._owed == commands
 
-    def receive(self, within_s: float) -> None:
-        """Read already what `answers` will give, if it begins to come within so many seconds.
-
-        Raises:
-            redis.RedisError: if the connection was lost.
-        """
-        if not self._owed or self._there is not None:
-            return
-        try:
-            connection = self._held()
-            try:
-                first = self._reply(connection, timeout=within_s, disconnect_on_error=False)
-            except redis.TimeoutError:
-                # What is not there in time is not lost: `answers` reads on.
-                return
-            self._there = [first, *(self._reply(connection) for _ in self._owed[1:])]
-        except BaseException:
-            self.close(broken=True)
-            raise
-
     def answers(self, wait_s: float = 0.0) -> list[Any]:
         """A reply for each of the commands that were asked; errors as in `call`."""
         try:
-            replies = self._there
-            if replies is None:
-                connection, how = self._held(), self._patience(wait_s)
-                replies = [self._reply(connection, **how) for _ in self._owed]
-            self._owed, self._there = (), None
+            connection, how = self._held(), self._patience(wait_s)
+            replies = [self._reply(connection, **how) for _ in self._owed]
+            self._owed = ()
         except BaseException:
             self.close(broken=True)
             raise
@@ -142,7 +119,7 @@ class Session:
     def close(self, *, broken: bool = False) -> None:
         """Give the connection back to the pool, closed if it may still owe a reply or hold a WATCH."""
         connection, self._connection = self._connection, None
-        broken, self._owed, self._there = broken or bool(self._owed), (), None
+        broken, self._owed = broken or bool(self._owed), ()
         if connection is not None:
             if broken:
                 connection.disconnect()

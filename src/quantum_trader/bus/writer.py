@@ -188,10 +188,6 @@ class DecisionWriter(_StreamWriter):
             guards = dict.fromkeys(self._names.decision_guard(symbol, timeframe) for symbol in symbols)
             self._writer.look_ahead(list(guards), None if self._lease is None else self._lease.fence)
 
-    def wait_ahead(self, within_s: float) -> None:
-        """Wait at most so many seconds for what `look_ahead` asked; it may be left out as well."""
-        self._writer.wait_ahead(within_s)
-
     def _prepare(self, doing: str, batch: CommitBatch) -> None:
         """Before the first commit: every key is of its kind; before the first decision: the tally knows its begin."""
         names = self._names

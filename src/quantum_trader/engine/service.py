@@ -250,9 +250,6 @@ class Service:
         occasion = self._occasion(ready, batch)
         decisions, outputs = decide_batch(occasion, batch, self._stage.voters, self._vote_policy)
         decided, votes_in = time.perf_counter(), time.monotonic()
-        # The server's answer is needed anyway: a shadow that is not done yet computes meanwhile.
-        self._writer.wait_ahead(self._stage.shadows.grace_s)
-        heard = time.perf_counter()
         answers = {
             name: without_broken_rows(votes, batch)
             for name, votes in self._stage.shadows.collect(self._batch, batch, votes_in).items()
@@ -272,7 +269,7 @@ class Service:
             (record, build_intent(record.decision, record.shadows, self._intent_policy, now_us)) for record in records
         ]
         result = self._commit(entry_ids, pairs, now_us)
-        timing = Timing(decided - began, waited - heard, heard - decided + time.perf_counter() - waited)
+        timing = Timing(decided - began, waited - decided, time.perf_counter() - waited)
         bar_ids = [item.entry.entry_id for item in ready]
         self._tell(pairs, result, now_us // 1000)
         self._oversight.committed(

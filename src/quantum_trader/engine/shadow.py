@@ -134,10 +134,8 @@ class ShadowRing:
         patience: Patience = PATIENCE,
         misses: int = 3,
     ) -> None:
-        self.grace_s = grace_ms / 1000.0
-        """Longest wait for all shadows together, in seconds."""
-        self._misses, self._weights = misses, weights
-        self._run_as = RunAs(Limits(memory_mb), patience.at_least(self.grace_s), program, Processors())
+        self._grace_s, self._misses, self._weights = grace_ms / 1000.0, misses, weights
+        self._run_as = RunAs(Limits(memory_mb), patience.at_least(self._grace_s), program, Processors())
         # Replaced whole when it changes: other threads read it.
         self._shadows = {spec.model: self.prepare(spec) for spec in specs}
         self._coming: dict[str, Shadow] = {}
@@ -151,7 +149,7 @@ class ShadowRing:
         Raises:
             ArtefactError: if its artefact was verified before and now cannot be loaded.
         """
-        return Shadow(spec, self._weights[spec.model], Breaker(self._misses, self.grace_s), self._run_as)
+        return Shadow(spec, self._weights[spec.model], Breaker(self._misses, self._grace_s), self._run_as)
 
     def start(self) -> None:
         """Start every process; returns at once."""

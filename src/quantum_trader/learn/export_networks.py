@@ -19,7 +19,7 @@ _OPSET = 20
 
 
 def network_bytes(network: nn.Module) -> bytes:
-    """ONNX bytes of a network: (8, 128, 8) to p_up (8,)."""
+    """ONNX bytes of a network: (5, 128, 8) to p_up (5,)."""
     example = torch.zeros(input_shape("sequence"))
     with _quietly(), torch_threads(1):
         program = torch.onnx.export(

@@ -1,7 +1,8 @@
 """Inference: an artefact's ONNX graph run on batches of one fixed shape, one thread, nothing left to chance.
 
 At a fixed shape a row's answer depends neither on its place in the batch nor on its neighbours; alone against in a
-batch it could differ by 2e-5. So every batch is padded to `BATCH_ROWS` rows, in service, replay and training alike.
+batch it could differ by 2e-5. So every batch is padded to the rows that the graph was exported for, in service, replay
+and training alike.
 """
 
 import os
@@ -21,56 +22,68 @@ os.environ["ORT_DISABLE_TELEMETRY"] = "1"
 
 import onnxruntime as ort
 
-BATCH_ROWS = 8
-"""Rows of every batch. Part of what a graph is exported for, so part of reproducibility."""
+BATCH_ROWS = 5
+"""Rows of every batch of a graph that is exported now: as many as there are symbols, as a rule."""
+
+MOST_ROWS = 64
+"""Of a graph's batches, at most: rows that nobody asked for cost as much as the others."""
 
 OUTPUT = "p_up"
 
 
-def input_shape(uses: Uses) -> tuple[int, ...]:
-    """Shape of one batch: (8, F) of rows or (8, 128, 8) of sequences."""
+def input_shape(uses: Uses, rows: int = BATCH_ROWS) -> tuple[int, ...]:
+    """Shape of one batch: (5, F) of rows or (5, 128, 8) of sequences."""
     if uses == "row":
-        return (BATCH_ROWS, len(SCHEMA.names))
-    return (BATCH_ROWS, SCHEMA.sequence_length, len(SCHEMA.sequence_names))
+        return (rows, len(SCHEMA.names))
+    return (rows, SCHEMA.sequence_length, len(SCHEMA.sequence_names))
 
 
 class OnnxGraph:
-    """A graph with one input of a batch's shape and one output `p_up` of shape (8,), both float32.
+    """A graph with one input of a batch's shape and one output `p_up` of shape (B,), both float32.
+
+    Attributes:
+        shape: Of one batch: (B, F) or (B, 128, 8). The graph says what B is.
 
     Raises:
         ArtefactError: if the runtime refuses the bytes, or input or output are of another name, shape or type.
     """
 
     def __init__(self, onnx_bytes: bytes, uses: Uses, where: str) -> None:
-        self.shape = input_shape(uses)
         self._where = where
         self._session = _session(onnx_bytes, where)
-        self._input = self._checked_input()
+        self._input, self.shape = self._checked_input(uses)
         # Kept: fresh pages for every short batch cost more than the trees' own work.
         self._padded = np.zeros(self.shape, dtype=np.float32)
 
-    def _checked_input(self) -> str:
+    def _checked_input(self, uses: Uses) -> tuple[str, tuple[int, ...]]:
         inputs, outputs = self._session.get_inputs(), self._session.get_outputs()
-        if [(node.type, tuple(node.shape)) for node in inputs] != [("tensor(float)", self.shape)]:
+        rows: Any = inputs[0].shape[0] if inputs and inputs[0].shape else None
+        if rows not in range(1, MOST_ROWS + 1):
+            rows = BATCH_ROWS
+        shape = input_shape(uses, rows)
+        if [(node.type, tuple(node.shape)) for node in inputs] != [("tensor(float)", shape)]:
             found = ", ".join(f"{node.type}{node.shape}" for node in inputs)
-            raise ArtefactError(f"artefact {self._where}: input is {found}, expected float32 {list(self.shape)}")
-        if [(node.name, node.type, node.shape) for node in outputs] != [(OUTPUT, "tensor(float)", [BATCH_ROWS])]:
+            raise ArtefactError(
+                f"artefact {self._where}: input is {found}, expected float32 {list(shape)}, of 1 to {MOST_ROWS} rows"
+            )
+        if [(node.name, node.type, node.shape) for node in outputs] != [(OUTPUT, "tensor(float)", [rows])]:
             found = ", ".join(f"{node.name} {node.type}{node.shape}" for node in outputs)
-            raise ArtefactError(f"artefact {self._where}: output is {found}, expected {OUTPUT} float32 [{BATCH_ROWS}]")
-        return str(inputs[0].name)
+            raise ArtefactError(f"artefact {self._where}: output is {found}, expected {OUTPUT} float32 [{rows}]")
+        return str(inputs[0].name), shape
 
     def run(self, rows: Float32Array) -> NDArray[np.float64]:
         """What the graph says of n rows of any content, shape (n, ...) to (n,), in padded batches."""
         if rows.dtype != np.float32 or rows.shape[1:] != self.shape[1:]:
             raise ValueError(f"input {rows.dtype}{rows.shape}: expected float32 (n, {self.shape[1:]})")
         out = np.empty(len(rows), dtype=np.float64)
-        for start in range(0, len(rows), BATCH_ROWS):
-            chunk = rows[start : start + BATCH_ROWS]
-            out[start : start + BATCH_ROWS] = self._run_batch(chunk)[: len(chunk)]
+        size = len(self._padded)
+        for start in range(0, len(rows), size):
+            chunk = rows[start : start + size]
+            out[start : start + size] = self._run_batch(chunk)[: len(chunk)]
         return out
 
     def _run_batch(self, chunk: Float32Array) -> Float32Array:
-        if len(chunk) < BATCH_ROWS:
+        if len(chunk) < len(self._padded):
             self._padded[: len(chunk)] = chunk
             self._padded[len(chunk) :] = 0.0
             chunk = self._padded
