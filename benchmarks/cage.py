@@ -6,6 +6,8 @@ the same bars in turns; the one whose turn it is not stands still. Ratios are ta
 
 from collections.abc import Mapping
 
+import msgspec
+
 from benchmarks.data import replay_bars, simulated
 from benchmarks.harness import Workplace
 from benchmarks.tables import Block, Table, Target, at_most
@@ -16,7 +18,8 @@ from quantum_trader.core.bars import WINDOW, BarSeries
 from quantum_trader.core.decision import canonical
 from quantum_trader.core.predictions import DISPLAY_NAMES
 from quantum_trader.engine.faults import Fault
-from quantum_trader.engine.pairing import Goals, Latency, Timing, compare
+from quantum_trader.engine.pairing import Goals, compare
+from quantum_trader.report.certificate import Latency, Timing
 
 CASES: Mapping[str, Fault | None] = {
     "off on both sides (control)": None,
@@ -80,7 +83,8 @@ def _measure(place: Workplace, stage: Stage, name: str, case: str, shadow: str, 
     if off != on or not on:
         raise RuntimeError(f"{name}, {case}: the decisions differ with the shadow and without it")
     opened = opened_bars(both.on.records, shadow) if fault is not None else [False] * len(both.on_ms)
-    return compare(both.off_ms, both.on_ms, opened, goals)
+    timing = compare(both.off_ms, both.on_ms, opened, goals)
+    return msgspec.convert(timing, Timing, from_attributes=True)
 
 
 def _table(found: Mapping[str, Timing]) -> Table:
@@ -109,12 +113,7 @@ def _targets(measured: Mapping[str, Timing], goals: Goals) -> list[Target]:
     case, worst = max(found.items(), key=lambda item: item[1].on.p99 - item[1].off.p99)
     excess = worst.on.p99 - worst.off.p99
     targets.append(at_most(f"p99 above off's, the worst ({case})", excess, goals.grace_ms, "{:.1f} ms"))
-    # As in the certificate: where it was open at most of the bars. A shadow that answers may miss a few.
-    opened = {
-        case: timing.ratio_open.median
-        for case, timing in found.items()
-        if timing.ratio_open is not None and 2 * timing.ratio_open.n > timing.ratio.n
-    }
+    opened = {case: timing.mostly_open.median for case, timing in found.items() if timing.mostly_open is not None}
     if opened:
         case = max(opened, key=opened.__getitem__)
         what = f"median ratio with the breaker open, the worst ({case})"

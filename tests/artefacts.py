@@ -126,7 +126,7 @@ def make_calibration(path: Path, artefact: Path, curve: Curve | None = None, mod
 
 @cache
 def onnx_bytes(model: str, seed: int = 0) -> bytes:
-    """The graph of a model: p_up = sigmoid(returns @ weights), shape (5,), at the fixed shape that is served."""
+    """The graph of a model: p_up = sigmoid(returns @ weights), at the fixed shape that is served."""
     weights = _row_weights(model, seed) if USES[model] == "row" else _sequence_weights(model, seed)
     return graph_bytes(weights, USES[model])
 

@@ -123,9 +123,10 @@ def test_a_graph_of_another_batch_is_refused() -> None:
     for batch in (MOST_ROWS + 1, "n"):
         with pytest.raises(ArtefactError, match=f"input is .*, of 1 to {MOST_ROWS} rows"):
             OnnxGraph(_any_graph([batch, F], TensorProto.FLOAT), "row", "here")
-    for shape in ([0, F], []):
-        with pytest.raises(ArtefactError):
-            OnnxGraph(_any_graph(shape, TensorProto.FLOAT), "row", "here")
+    with pytest.raises(ArtefactError, match="input is"):
+        OnnxGraph(_any_graph([0, F], TensorProto.FLOAT), "row", "here")
+    with pytest.raises(ArtefactError, match="refuses the model file"):
+        OnnxGraph(_any_graph([], TensorProto.FLOAT), "row", "here")
 
 
 @pytest.mark.parametrize("rows", [1, 8, 32, MOST_ROWS])

@@ -31,8 +31,8 @@ class Goals:
         ratio: Highest median of the paired ratios, as a mean over faults.
         ratio_open: The same over the bars at which the breaker was open.
         grace_ms: So much may the 99th percentile rise, in milliseconds; the grace of the run.
-        allowance: So far above its goal may the median of one pair of processes lie. Two processes of one program
-            differ for as long as they live; docs/how-to/certify.md says by how much.
+        allowance: So far above its goal may the median of one pair of processes lie. Such pairs differ, and what else
+            the host runs moves them for seconds; docs/how-to/certify.md says by how much.
     """
 
     ratio: float = 1.05

@@ -1,4 +1,4 @@
-"""Networks to ONNX by torch's dynamo exporter (the legacy one went wrong silently), at the one batch shape."""
+"""Networks to ONNX by torch's dynamo exporter (the legacy one went wrong silently), at one batch shape."""
 
 import logging
 import warnings
@@ -19,7 +19,7 @@ _OPSET = 20
 
 
 def network_bytes(network: nn.Module) -> bytes:
-    """ONNX bytes of a network: (5, 128, 8) to p_up (5,)."""
+    """ONNX bytes of a network: (`BATCH_ROWS`, 128, 8) to p_up (`BATCH_ROWS`,)."""
     example = torch.zeros(input_shape("sequence"))
     with _quietly(), torch_threads(1):
         program = torch.onnx.export(

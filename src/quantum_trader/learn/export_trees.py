@@ -28,7 +28,7 @@ _ZERO = np.float32(1e-35)
 
 
 def xgboost_bytes(booster: Any) -> bytes:
-    """ONNX bytes of an XGBoost booster: (5, F) to p_up (5,)."""
+    """ONNX bytes of an XGBoost booster: (`BATCH_ROWS`, F) to p_up (`BATCH_ROWS`,)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from onnxmltools import convert_xgboost
@@ -37,7 +37,7 @@ def xgboost_bytes(booster: Any) -> bytes:
 
 
 def lightgbm_bytes(booster: Any) -> bytes:
-    """ONNX bytes of a LightGBM booster: (5, F) to p_up (5,)."""
+    """ONNX bytes of a LightGBM booster: (`BATCH_ROWS`, F) to p_up (`BATCH_ROWS`,)."""
     with warnings.catch_warnings():
         warnings.simplefilter("ignore")
         from onnxmltools import convert_lightgbm

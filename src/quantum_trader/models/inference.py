@@ -32,7 +32,7 @@ OUTPUT = "p_up"
 
 
 def input_shape(uses: Uses, rows: int = BATCH_ROWS) -> tuple[int, ...]:
-    """Shape of one batch: (5, F) of rows or (5, 128, 8) of sequences."""
+    """Shape of one batch of so many rows: (rows, F), or (rows, 128, 8) where the model sees sequences."""
     if uses == "row":
         return (rows, len(SCHEMA.names))
     return (rows, SCHEMA.sequence_length, len(SCHEMA.sequence_names))

@@ -65,7 +65,7 @@ def goals_line(certificate: Certificate) -> str:
     return (
         f"Goals: median of the paired ratios at most {goals.ratio:g}, while the breaker is open at most "
         f"{goals.ratio_open:g}, as the mean over all faults of a kind; of one fault at most {goals.allowance:g} more, "
-        f"because two processes of one program are not equally fast. 99th percentile of each fault at most "
+        f"because one pair of processes tells it no more exactly. 99th percentile of each fault at most "
         f"{goals.grace_ms:g} ms above the one without the shadow."
     )
 
